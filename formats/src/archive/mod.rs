@@ -1,0 +1,1 @@
+//! The .psc archive: see FORMAT.md.

@@ -1,0 +1,314 @@
+//! Facts: what the recorder learned beside the events, in-band and before the events that need it.
+//!
+//! Stored as JSON documents inside fact frames, so that a new field is no new format version:
+//! unknown fields and unknown facts are skipped by older readers.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::manifest::ProbeStatus;
+
+/// One fact.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "fact", rename_all = "kebab-case")]
+pub enum Fact {
+    /// A network device, or a change of one (same id).
+    Device(DeviceFact),
+    /// A kernel symbol.
+    Symbol(SymbolFact),
+    /// A unique kernel stack.
+    Stack(StackFact),
+    /// A task seen in process context.
+    Task(TaskFact),
+    /// A socket, or a change of one (same id).
+    Socket(SocketFact),
+    /// Routes of a namespace, as text (`ip route`-like lines).
+    Routes(RoutesFact),
+    /// Neighbours of a namespace.
+    Neighbours(NeighboursFact),
+    /// Counters of a namespace at one time.
+    Counters(CountersFact),
+    /// Network-relevant sysctls of a namespace.
+    Sysctls(SysctlsFact),
+    /// What the recorder lost up to one time.
+    Loss(LossFact),
+    /// A probe changed after start.
+    Probe(ProbeFact),
+    /// Clock offset measured again.
+    Clock(ClockFact),
+    /// Something the reader should know: damage skipped, an interface that went away.
+    Notice(NoticeFact),
+    /// The recording was closed in good order.
+    End(EndFact),
+    /// A fact of a later version; skipped.
+    #[serde(other)]
+    Unknown,
+}
+
+/// A network device in one namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeviceFact {
+    /// [`crate::event::DeviceId`].
+    pub id: u16,
+    /// Network namespace: inode number, 0 for captures.
+    pub netns: u32,
+    /// Name of the namespace where one is known (`ip netns`, container id), else empty.
+    pub netns_name: String,
+    /// Interface index in that namespace.
+    pub ifindex: u32,
+    /// `eth0`.
+    pub name: String,
+    /// `ARPHRD_*`.
+    pub arphrd: u16,
+    /// Link-layer address, empty when none.
+    pub mac: String,
+    /// MTU, bytes.
+    pub mtu: u32,
+    /// `veth`, `bridge`, `loopback`, driver name...; empty when unknown.
+    pub kind: String,
+    /// Interface index of the peer (veth), 0 when none.
+    pub peer_ifindex: u32,
+    /// Addresses with prefix length.
+    pub addresses: Vec<String>,
+    /// Captures: `LINKTYPE_*`.
+    pub link_type: Option<u16>,
+}
+
+/// A kernel symbol, without its address.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SymbolFact {
+    /// [`crate::event::SymbolId`].
+    pub id: u32,
+    /// `tcp_v4_rcv`.
+    pub name: String,
+    /// Bytes into the function.
+    pub offset: u32,
+    /// Module, empty for the kernel proper.
+    pub module: String,
+}
+
+/// A unique kernel stack, innermost frame first, cut at the interrupt entry.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StackFact {
+    /// [`crate::StackId`].
+    pub id: u32,
+    /// [`crate::event::SymbolId`]s.
+    pub frames: Vec<u32>,
+}
+
+/// A task seen in process context.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TaskFact {
+    /// Thread id in the initial namespace.
+    pub tid: u32,
+    /// Process id (thread group).
+    pub pid: u32,
+    /// `comm`.
+    pub comm: String,
+    /// cgroup path, empty when unknown.
+    pub cgroup: String,
+    /// Container id from the cgroup path, empty when none.
+    pub container: String,
+}
+
+/// A socket.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SocketFact {
+    /// [`crate::SockId`], 0 when no event has named it (snapshot only).
+    pub id: u32,
+    /// Kernel's socket cookie, 0 when unknown.
+    pub cookie: u64,
+    /// Network namespace inode.
+    pub netns: u32,
+    /// IP protocol.
+    pub protocol: u8,
+    /// Local address and port.
+    pub local: Option<(IpAddr, u16)>,
+    /// Remote address and port.
+    pub remote: Option<(IpAddr, u16)>,
+    /// `TCP_*` state.
+    pub state: u8,
+    /// Receive queue: bytes, or for a listener connections waiting to be accepted.
+    pub recv_queue: u32,
+    /// Send queue: bytes, or for a listener the backlog limit.
+    pub send_queue: u32,
+    /// Owner, 0 when unknown.
+    pub pid: u32,
+    /// Owner's `comm`, empty when unknown.
+    pub comm: String,
+    /// When this was read.
+    pub at: u64,
+}
+
+/// Routes of a namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RoutesFact {
+    /// When this was read.
+    pub at: u64,
+    /// Network namespace inode.
+    pub netns: u32,
+    /// Routes.
+    pub routes: Vec<Route>,
+}
+
+/// One route.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// Destination.
+    pub destination: IpAddr,
+    /// Prefix length.
+    pub prefix: u8,
+    /// Next hop; `None` is on-link.
+    pub gateway: Option<IpAddr>,
+    /// Output interface name.
+    pub device: String,
+    /// Metric.
+    pub metric: u32,
+}
+
+/// Neighbours of a namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NeighboursFact {
+    /// When this was read.
+    pub at: u64,
+    /// Network namespace inode.
+    pub netns: u32,
+    /// Neighbours.
+    pub neighbours: Vec<Neighbour>,
+}
+
+/// One neighbour.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Neighbour {
+    /// Address.
+    pub address: IpAddr,
+    /// Link-layer address, empty when unresolved.
+    pub mac: String,
+    /// Interface name.
+    pub device: String,
+    /// `NUD_*` or flags as the kernel shows them.
+    pub state: String,
+}
+
+/// Counters of a namespace at one time; names as `nstat` prints them (`TcpExtListenOverflows`), and
+/// `softnet.0.dropped`, `dev.eth0.rx_dropped`, `ethtool.eth0.rx_missed_errors`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CountersFact {
+    /// When this was read.
+    pub at: u64,
+    /// Network namespace inode.
+    pub netns: u32,
+    /// Absolute values; a counter that is absent was not there.
+    pub values: BTreeMap<String, u64>,
+}
+
+/// Network-relevant sysctls.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SysctlsFact {
+    /// Network namespace inode.
+    pub netns: u32,
+    /// `net.ipv4.conf.all.rp_filter` → `1`.
+    pub values: BTreeMap<String, String>,
+}
+
+/// What the recorder lost, cumulative since start. Never network loss, never kernel drops.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LossFact {
+    /// When this was read.
+    pub at: u64,
+    /// Events written to the ring, per CPU.
+    pub written: Vec<u64>,
+    /// Events lost because the ring was full, per CPU.
+    pub ring_full: Vec<u64>,
+    /// Probe runs the kernel skipped because the same program was already running on that CPU, per
+    /// probe (`bpf_prog_info.recursion_misses`).
+    pub recursion: BTreeMap<String, u64>,
+    /// Events lost because the ring was full, per probe.
+    pub by_probe: BTreeMap<String, u64>,
+    /// Packets whose bytes were wanted and could not be read.
+    pub unreadable_packets: u64,
+    /// Stacks wanted and not taken (stack table full or collision).
+    pub missed_stacks: u64,
+    /// Events left out because the filter or the recorder's own exclusion said so (not lost).
+    pub filtered: u64,
+    /// Events left out by aggregation (counted in `Repeated` events, not lost).
+    pub aggregated: u64,
+    /// Captures: packets the capturing program said it dropped.
+    pub capture_dropped: Option<u64>,
+}
+
+/// A probe changed after start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeFact {
+    /// When.
+    pub at: u64,
+    /// [`crate::ProbeId`].
+    pub id: u16,
+    /// What it is now.
+    pub status: ProbeStatus,
+}
+
+/// Clock offset measured again (clock step, suspend).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ClockFact {
+    /// When.
+    pub at: u64,
+    /// As [`crate::manifest::Clock::realtime_offset_ns`].
+    pub realtime_offset_ns: i64,
+    /// As [`crate::manifest::Clock::uncertainty_ns`].
+    pub uncertainty_ns: u64,
+}
+
+/// Something the reader should know, counted and shown with every result.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NoticeFact {
+    /// When, 0 when it has no time.
+    pub at: u64,
+    /// How bad.
+    pub severity: Severity,
+    /// One sentence: what, where.
+    pub text: String,
+    /// How many of the same.
+    pub count: u64,
+}
+
+/// How bad a notice is, in Perfetto's terms.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    /// Worth knowing.
+    #[default]
+    Info,
+    /// Correct operation that still lost data.
+    DataLoss,
+    /// Damage or a fault.
+    Error,
+}
+
+/// The recording was closed in good order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EndFact {
+    /// When.
+    pub at: u64,
+    /// Why: `duration`, `signal`, `command exited`, `disk full`...
+    pub reason: String,
+    /// Exit status of `-- CMD`.
+    pub command_status: Option<i32>,
+}

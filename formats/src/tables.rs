@@ -1,0 +1,81 @@
+//! Facts by id, as they accumulate.
+
+use rustc_hash::FxHashMap;
+
+use crate::event::{DeviceId, SockId, StackId, SymbolId};
+use crate::fact::{
+    CountersFact, DeviceFact, EndFact, Fact, LossFact, NeighboursFact, NoticeFact, RoutesFact,
+    SocketFact, StackFact, SymbolFact, SysctlsFact, TaskFact,
+};
+
+/// The facts of a recording so far, by id. Sources emit facts; every consumer applies them here.
+#[derive(Clone, Debug, Default)]
+pub struct Tables {
+    /// Devices by id.
+    pub devices: FxHashMap<DeviceId, DeviceFact>,
+    /// Symbols by id.
+    pub symbols: FxHashMap<SymbolId, SymbolFact>,
+    /// Stacks by id.
+    pub stacks: FxHashMap<StackId, StackFact>,
+    /// Tasks by thread id.
+    pub tasks: FxHashMap<u32, TaskFact>,
+    /// Sockets by id, the latest fact of each.
+    pub sockets: FxHashMap<SockId, SocketFact>,
+    /// Socket snapshots without an id (listeners and idle sockets), in order.
+    pub socket_snapshots: Vec<SocketFact>,
+    /// Counters, in order: the first and last of a namespace bound the recording.
+    pub counters: Vec<CountersFact>,
+    /// Sysctls per namespace, in order.
+    pub sysctls: Vec<SysctlsFact>,
+    /// Routes, in order.
+    pub routes: Vec<RoutesFact>,
+    /// Neighbours, in order.
+    pub neighbours: Vec<NeighboursFact>,
+    /// The latest loss; `None` when the source cannot know.
+    pub loss: Option<LossFact>,
+    /// Notices, in order.
+    pub notices: Vec<NoticeFact>,
+    /// Set when the recording was closed in good order.
+    pub end: Option<EndFact>,
+}
+
+impl Tables {
+    /// Takes one fact in.
+    pub fn apply(&mut self, fact: &Fact) {
+        match fact {
+            Fact::Device(f) => drop(self.devices.insert(DeviceId(f.id), f.clone())),
+            Fact::Symbol(f) => drop(self.symbols.insert(SymbolId(f.id), f.clone())),
+            Fact::Stack(f) => drop(self.stacks.insert(StackId(f.id), f.clone())),
+            Fact::Task(f) => drop(self.tasks.insert(f.tid, f.clone())),
+            Fact::Socket(f) if f.id == 0 => self.socket_snapshots.push(f.clone()),
+            Fact::Socket(f) => drop(self.sockets.insert(SockId(f.id), f.clone())),
+            Fact::Routes(f) => self.routes.push(f.clone()),
+            Fact::Neighbours(f) => self.neighbours.push(f.clone()),
+            Fact::Counters(f) => self.counters.push(f.clone()),
+            Fact::Sysctls(f) => self.sysctls.push(f.clone()),
+            Fact::Loss(f) => self.loss = Some(f.clone()),
+            Fact::Notice(f) => self.notices.push(f.clone()),
+            Fact::End(f) => self.end = Some(f.clone()),
+            Fact::Probe(_) | Fact::Clock(_) | Fact::Unknown => {}
+        }
+    }
+
+    /// `tcp_v4_rcv+0x12`, `tcp_v4_rcv+0x12 [module]`, or `?`.
+    pub fn location(&self, id: SymbolId) -> String {
+        match self.symbols.get(&id) {
+            None => "?".to_owned(),
+            Some(s) if s.module.is_empty() => format!("{}+{:#x}", s.name, s.offset),
+            Some(s) => format!("{}+{:#x} [{}]", s.name, s.offset, s.module),
+        }
+    }
+
+    /// The function's name alone, or `?`.
+    pub fn function(&self, id: SymbolId) -> &str {
+        self.symbols.get(&id).map_or("?", |s| &s.name)
+    }
+
+    /// The device's name, or `?`.
+    pub fn device_name(&self, id: DeviceId) -> &str {
+        self.devices.get(&id).map_or("?", |d| &d.name)
+    }
+}

@@ -1,0 +1,3 @@
+//! Replay: from any event source to journeys and views. No I/O, no printing, no clock.
+
+pub mod view;
