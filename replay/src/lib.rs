@@ -1,3 +1,5 @@
 //! Replay: from any event source to journeys and views. No I/O, no printing, no clock.
 
+pub mod engine;
+pub mod expr;
 pub mod view;

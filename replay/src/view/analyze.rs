@@ -166,7 +166,7 @@ pub struct FlowRow {
 }
 
 /// Steps between two layers.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Interaction {
     /// Layer name.
     pub from: String,

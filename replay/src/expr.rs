@@ -1,0 +1,5 @@
+//! The expression language.
+
+/// A checked expression.
+#[derive(Clone, Debug)]
+pub struct Expr;
