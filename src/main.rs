@@ -1,1 +1,136 @@
-fn main(){}
+//! The `psc` binary: parse, resolve, dispatch, exit code. No analysis happens here.
+
+mod cli;
+mod output;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
+
+use cli::{Cli, GuardVerb, Verb};
+use output::Console;
+
+/// How a verb ended, when it did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Nothing to report: exit status 0.
+    Clean,
+    /// Findings, or a check that did not pass: exit status 1.
+    Findings,
+}
+
+const EXIT_FINDINGS: u8 = 1;
+const EXIT_ERROR: u8 = 2;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    match dispatch(cli) {
+        Ok(Verdict::Clean) => ExitCode::SUCCESS,
+        Ok(Verdict::Findings) => ExitCode::from(EXIT_FINDINGS),
+        // The reader of our output has seen enough: `psc trace F | head` is no failure.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => fail(&format!("{error:#}")),
+    }
+}
+
+fn dispatch(cli: Cli) -> anyhow::Result<Verdict> {
+    let console = Console::new(&cli.global);
+    if let Some(threads) = cli.global.threads {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(usize::from(threads))
+            .build_global()
+            .with_context(|| format!("cannot start {threads} threads; lower --threads"))?;
+    }
+    match cli.verb {
+        Verb::Completions(args) => {
+            let mut script = Vec::new();
+            clap_complete::generate(args.shell, &mut Cli::command(), "psc", &mut script);
+            output::write_stdout(&script)?;
+            Ok(Verdict::Clean)
+        }
+        Verb::Man(args) => {
+            match args.dir {
+                Some(dir) => clap_mangen::generate_to(Cli::command(), &dir).with_context(|| {
+                    format!("cannot write manual pages to {}; does it exist?", dir.display())
+                })?,
+                None => {
+                    let mut page = Vec::new();
+                    clap_mangen::Man::new(Cli::command()).render(&mut page)?;
+                    output::write_stdout(&page)?;
+                }
+            }
+            Ok(Verdict::Clean)
+        }
+        Verb::Record(_)
+        | Verb::Import(_)
+        | Verb::Export(_)
+        | Verb::Info(_)
+        | Verb::Verify(_)
+        | Verb::Recover(_)
+        | Verb::Slice(_)
+        | Verb::Trace(_)
+        | Verb::Analyze(_)
+        | Verb::Locate(_)
+        | Verb::Report(_) => {
+            let _ = console;
+            anyhow::bail!("this verb is not wired up")
+        }
+        Verb::Guard(args) => match args.verb {
+            GuardVerb::Detect(_) => anyhow::bail!("this verb is not wired up"),
+        },
+    }
+}
+
+/// Whether some cause of `error` is a pipe that nobody reads any more.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+    })
+}
+
+/// One line on stderr, exit status 2. A closed stderr is not worth another failure.
+fn fail(what: &str) -> ExitCode {
+    let line = what.split_whitespace().collect::<Vec<_>>().join(" ");
+    let _ = writeln!(io::stderr(), "psc: {}", output::printable(&line));
+    ExitCode::from(EXIT_ERROR)
+}
+
+/// Help and version as asked for; anything else as one line like every other error.
+fn usage(error: &clap::Error) -> ExitCode {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            let _ = error.print();
+            ExitCode::SUCCESS
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            ExitCode::from(EXIT_ERROR)
+        }
+        _ => {
+            let text = error.to_string();
+            // clap writes the message, then tips, then usage: the last is what --help is for.
+            let message = text.split("\n\nUsage:").next().unwrap_or(&text);
+            let message = message.split("\n\nFor more information").next().unwrap_or(message);
+            let message = message.strip_prefix("error: ").unwrap_or(message);
+            let parts: Vec<&str> =
+                message.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+            fail(&format!("{}; see `psc --help`", parts.join("; ")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,440 @@
+//! The command line: clap types only. What an option means is resolved where it is used.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+mod record;
+pub(crate) mod values;
+
+pub(crate) use record::{Profile, RecordArgs, StackPolicy};
+pub(crate) use values::TimeRange;
+
+/// A flight recorder for the Linux network stack.
+///
+/// `psc record` captures on the server what the kernel did to every packet, with the packets, into
+/// one compressed file. Everything else reads that file (or a pcap or pcapng capture) anywhere,
+/// without root and without network.
+#[derive(Debug, Parser)]
+#[command(name = "psc", version, max_term_width = 100, after_help = OVERVIEW)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+const OVERVIEW: &str = "\
+Examples:
+  psc record --for 10s -o web.psc          record everything for ten seconds (root)
+  psc record -o curl.psc -- curl -s http://10.0.0.2/   record while a command runs
+  psc report web.psc -o web.html           one HTML file to read anywhere
+  psc trace web.psc -f 'tcp.port == 443'   the path of each matching packet
+  psc analyze web.psc -t 2s..3s            volume, latency and drops of one second
+
+Exit status: 0 clean, 1 findings or a failed check, 2 error.";
+
+/// Options that every verb has.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Common options")]
+pub(crate) struct Global {
+    /// Colour the text output; `auto` colours terminals unless NO_COLOR is set
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub(crate) color: Color,
+    /// Worker threads for decompression; results are the same for any number [default: all CPUs]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+    /// Say less on stderr: no progress, no summary, errors only
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Say more on stderr
+    #[arg(short, long, global = true)]
+    pub(crate) verbose: bool,
+}
+
+/// When to colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    /// When the output is a terminal and NO_COLOR is not set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Record what the kernel does to packets (needs root)
+    Record(Box<RecordArgs>),
+    /// Turn a pcap or pcapng capture into a recording
+    Import(ImportArgs),
+    /// Turn a recording into a format that other tools read
+    Export(ExportArgs),
+    /// Show what a recording is and how complete it is, without analysing it
+    Info(InfoArgs),
+    /// Check every frame of a recording: hashes, order, whether it was closed
+    Verify(VerifyArgs),
+    /// Write what can still be read of a damaged recording into a new one
+    Recover(RecoverArgs),
+    /// Write part of a recording into a new one
+    Slice(SliceArgs),
+    /// Show the path of each packet through the stack, and the path graph
+    Trace(TraceArgs),
+    /// Show volume, latency by layer, drops with reason and place, and flows
+    Analyze(AnalyzeArgs),
+    /// Show the peers: registered country, hops, round-trip time
+    Locate(LocateArgs),
+    /// Write one self-contained HTML report
+    Report(ReportArgs),
+    /// Look for attacks and misconfigurations
+    Guard(GuardArgs),
+    /// Print a shell completion script
+    Completions(CompletionsArgs),
+    /// Print the manual page (roff), or write one page per verb into a directory
+    Man(ManArgs),
+}
+
+/// Which part of the input to look at.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Selection")]
+pub(crate) struct Select {
+    /// Keep only packets for which this expression holds at some event
+    #[arg(short, long, value_name = "EXPR")]
+    pub(crate) filter: Option<String>,
+    /// Keep only events in this range: `1.5s..3s` from the start, or RFC 3339 times
+    ///
+    /// FROM is included, TO is not; either may be left out. A duration (1.5s, 200ms, 2m, 1h30m) counts
+    /// from the first event, a time such as 2026-03-01T12:00:00Z is absolute.
+    #[arg(short, long, value_name = "FROM..TO")]
+    pub(crate) time: Option<TimeRange>,
+}
+
+/// `psc import`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  psc import trace.pcapng -o trace.psc
+  tcpdump -w - -c 100 | psc import - -o trace.psc
+
+pcap and pcapng, also compressed (.gz, .zst), told apart by content. Damaged packets are skipped, \
+counted and noted in the recording.")]
+pub(crate) struct ImportArgs {
+    /// Capture to read, `-` for standard input
+    pub(crate) input: PathBuf,
+    /// Recording to write
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// Replace the output if it exists
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// `psc export`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  psc export web.psc --to pcapng -o web.pcapng
+  psc export web.psc --to pcapng -o - | tshark -r -
+
+pcapng carries the drop reason and the path of each packet as a packet comment.")]
+pub(crate) struct ExportArgs {
+    /// Recording or capture to read, `-` for standard input
+    pub(crate) input: PathBuf,
+    /// Format to write
+    #[arg(long, value_name = "FORMAT", default_value = "pcapng")]
+    pub(crate) to: ExportFormat,
+    /// File to write, `-` for standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// Replace the output if it exists
+    #[arg(long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) select: Select,
+}
+
+/// What `psc export` writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExportFormat {
+    /// pcapng with interfaces, comments and nanoseconds
+    Pcapng,
+}
+
+/// Text or JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TextFormat {
+    /// For people
+    Text,
+    /// For programs: {"schema": N, "view": {...}}
+    Json,
+}
+
+/// Text, JSON or a figure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ViewFormat {
+    /// For people
+    Text,
+    /// For programs: {"schema": N, "view": {...}}
+    Json,
+    /// The verb's figure as a standalone SVG
+    Svg,
+}
+
+/// `psc info`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  psc info web.psc
+  psc info web.psc --format json
+  ssh host psc record --for 5s -o - | psc info -")]
+pub(crate) struct InfoArgs {
+    /// Recording or capture to read, `-` for standard input
+    pub(crate) input: PathBuf,
+    /// Output format
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) format: TextFormat,
+    /// File to write instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+/// `psc verify`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  psc verify web.psc && echo intact
+
+Exit status: 0 intact and closed, 1 damaged or not closed, 2 not readable at all. \"Not closed\" is \
+what a killed recorder leaves behind: every complete frame is there. The hash chain shows \
+consistency; it cannot show that nobody rewrote the whole file.")]
+pub(crate) struct VerifyArgs {
+    /// Recording to check
+    pub(crate) input: PathBuf,
+    /// Output format
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) format: TextFormat,
+}
+
+/// `psc recover`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  psc recover damaged.psc -o readable.psc
+
+Every frame that still matches its hash is kept; what was skipped is named here and noted in the \
+new recording.")]
+pub(crate) struct RecoverArgs {
+    /// Damaged or unclosed recording
+    pub(crate) input: PathBuf,
+    /// Recording to write
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// Replace the output if it exists
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Output format of the summary
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) format: TextFormat,
+}
+
+/// `psc slice`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  psc slice web.psc -t 10s..12s -o window.psc
+  psc slice web.psc -f 'ip.addr == 10.0.0.2' -o peer.psc")]
+pub(crate) struct SliceArgs {
+    /// Recording or capture to read, `-` for standard input
+    pub(crate) input: PathBuf,
+    /// Recording to write
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// Replace the output if it exists
+    #[arg(long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) select: Select,
+}
+
+/// `psc trace`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  psc trace web.psc                        paths, and the packets to look at first
+  psc trace web.psc --journey 17           one packet, step by step
+  psc trace web.psc -f 'drop.reason == \"NO_SOCKET\"'
+  psc trace web.psc --format svg -o graph.svg")]
+pub(crate) struct TraceArgs {
+    /// Recording or capture to read, `-` for standard input
+    pub(crate) input: PathBuf,
+    /// Show this journey, by its number
+    #[arg(short, long, value_name = "N")]
+    pub(crate) journey: Option<u64>,
+    /// Journeys to show in full; the rest is counted
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub(crate) limit: usize,
+    /// Output format
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) format: ViewFormat,
+    /// Figure for `--format svg`
+    #[arg(long, value_name = "FIGURE", default_value = "graph")]
+    pub(crate) figure: TraceFigure,
+    /// File to write instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) select: Select,
+}
+
+/// Figures of `psc trace`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TraceFigure {
+    /// The aggregated path graph
+    Graph,
+    /// The ladder of one journey (`--journey`, else the first offered)
+    Ladder,
+}
+
+/// `psc analyze`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  psc analyze web.psc
+  psc analyze web.psc -f 'tcp.port == 80' -t 1s..2s
+  psc analyze web.psc --format json | jq '.view.drops'")]
+pub(crate) struct AnalyzeArgs {
+    /// Recording or capture to read, `-` for standard input
+    pub(crate) input: PathBuf,
+    /// Flows to show; the rest is counted
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub(crate) limit: usize,
+    /// Output format
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) format: ViewFormat,
+    /// Figure for `--format svg`
+    #[arg(long, value_name = "FIGURE", default_value = "drops")]
+    pub(crate) figure: AnalyzeFigure,
+    /// File to write instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) select: Select,
+}
+
+/// Figures of `psc analyze`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AnalyzeFigure {
+    /// Drops by reason and place
+    Drops,
+    /// Packets, bytes and drops over time
+    Volume,
+    /// Latency by layer
+    Latency,
+}
+
+/// `psc locate`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  psc locate web.psc
+  psc locate web.psc --format json | jq '.view.peers[0]'
+
+Nothing is sent: hops are estimated from received TTLs, round-trip times are taken from handshakes, \
+countries are those an address is registered in, which is not where its host stands.")]
+pub(crate) struct LocateArgs {
+    /// Recording or capture to read, `-` for standard input
+    pub(crate) input: PathBuf,
+    /// Peers to show; the rest is counted
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub(crate) limit: usize,
+    /// Output format
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) format: ViewFormat,
+    /// File to write instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) select: Select,
+}
+
+/// `psc report`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  psc report web.psc -o web.html
+  psc report web.psc -f 'ip.addr == 10.0.0.2' -o peer.html
+
+The file needs no network and no script to be read.")]
+pub(crate) struct ReportArgs {
+    /// Recording or capture to read, `-` for standard input
+    pub(crate) input: PathBuf,
+    /// HTML file to write, `-` for standard output
+    #[arg(short, long, value_name = "FILE", default_value = "report.html")]
+    pub(crate) output: PathBuf,
+    /// Journeys to show in full; the rest is counted
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pub(crate) limit: usize,
+    #[command(flatten)]
+    pub(crate) select: Select,
+}
+
+/// `psc guard`.
+#[derive(Debug, Args)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub(crate) struct GuardArgs {
+    #[command(subcommand)]
+    pub(crate) verb: GuardVerb,
+}
+
+/// What the guarder does.
+#[derive(Debug, Subcommand)]
+pub(crate) enum GuardVerb {
+    /// Run the detectors over a recording; exit status 1 when something was found
+    Detect(DetectArgs),
+}
+
+/// `psc guard detect`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  psc guard detect web.psc
+  psc guard detect web.psc --format json | jq '.view.findings[].title'
+
+Exit status: 0 nothing found, 1 findings, 2 error.")]
+pub(crate) struct DetectArgs {
+    /// Recording or capture to read, `-` for standard input
+    pub(crate) input: PathBuf,
+    /// Output format
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) format: TextFormat,
+    /// File to write instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) select: Select,
+}
+
+/// `psc completions`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  psc completions bash > /etc/bash_completion.d/psc
+  psc completions zsh > ~/.zfunc/_psc")]
+pub(crate) struct CompletionsArgs {
+    /// Shell to write for
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// `psc man`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  psc man | man -l -
+  psc man --dir /usr/share/man/man1")]
+pub(crate) struct ManArgs {
+    /// Write psc.1 and one page per verb into this directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+}

@@ -1,0 +1,107 @@
+//! Options of `psc record`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::values::{Bytes, Span};
+
+/// `psc record`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  psc record -o web.psc                        until Ctrl-C
+  psc record -i eth0 --for 10s -o web.psc      one interface, ten seconds
+  psc record -o curl.psc -- curl -s http://10.0.0.2/
+  psc record -f 'tcp.port == 443' -o tls.psc   one service only
+  psc record --ring 60s -o last.psc            keep the last minute; write on SIGUSR1 or exit
+  psc record --rotate-size 1GiB --keep 24 -o web.psc   web.0001.psc, web.0002.psc, ...
+  ssh server psc record --for 5s -o - > server.psc     that ssh connection is left out
+
+Stop with Ctrl-C or SIGTERM: the recording is closed in good order. A second signal stops at once; \
+what was written stays readable.")]
+pub(crate) struct RecordArgs {
+    /// Record only events of this interface (repeat for several) [default: all]
+    #[arg(short, long = "interface", value_name = "IF")]
+    pub(crate) interface: Vec<String>,
+    /// Recording to write, `-` for standard output [default: psc-HOST-TIME.psc]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Replace the output if it exists
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Store only packets (and events of their sockets) for which this holds
+    ///
+    /// The expression is asked for every event that carries packet bytes. Where it holds, the packet's
+    /// buffer is followed: its later events are kept too, also those without bytes, until it is freed
+    /// or its bytes no longer match. An event of a socket is kept when a packet between the socket's
+    /// addresses and ports, in either direction, would match. Events that concern no packet and no
+    /// socket (neighbours, NAPI, routes) are always kept, and so are interfaces, routes, sockets,
+    /// sysctls and counters. What was left out is counted, and is never called loss. A packet is judged
+    /// when its bytes are first seen: an expression about what happens to it later (a drop reason,
+    /// say) belongs on `psc trace -f`.
+    #[arg(short, long, value_name = "EXPR")]
+    pub(crate) filter: Option<String>,
+    /// Bytes to keep of each packet, 0 for whole packets
+    #[arg(short, long, value_name = "BYTES", default_value_t = 128)]
+    pub(crate) snaplen: u32,
+    /// Stop after this time
+    #[arg(long = "for", value_name = "TIME")]
+    pub(crate) duration: Option<Span>,
+    /// Keep the last part only, in memory; write it on SIGUSR1 and at the end
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["rotate_size", "rotate_time"])]
+    pub(crate) ring: Option<Span>,
+    /// Memory that `--ring` may use; older events go first
+    #[arg(long, value_name = "SIZE", default_value = "256MiB")]
+    pub(crate) ring_memory: Bytes,
+    /// Record only this network namespace: `ip netns` name, path or process id (repeat for several)
+    /// [default: all]
+    #[arg(long, value_name = "NS")]
+    pub(crate) netns: Vec<String>,
+    /// How many probes: `default`, or `full` with all that this kernel has
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub(crate) profile: Profile,
+    /// Which events get a kernel stack
+    #[arg(long, value_name = "POLICY", default_value = "learn")]
+    pub(crate) stacks: StackPolicy,
+    /// Start a new file when this one has reached this size (whole frames)
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) rotate_size: Option<Bytes>,
+    /// Start a new file after this time
+    #[arg(long, value_name = "TIME")]
+    pub(crate) rotate_time: Option<Span>,
+    /// Keep only this many files when rotating; the oldest is removed [default: all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) keep: Option<u32>,
+    /// Kernel ring memory per CPU; a larger ring rides out longer bursts [default: by profile]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) ring_mib: Option<u32>,
+    /// Read interfaces, routes, sockets and counters again this often
+    #[arg(long, value_name = "TIME", default_value = "10s")]
+    pub(crate) facts_interval: Span,
+    /// Command to run while recording, as the invoking user; the recording ends when it does
+    #[arg(last = true, value_name = "CMD", conflicts_with = "duration")]
+    pub(crate) command: Vec<String>,
+}
+
+/// Probe profiles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Profile {
+    /// Probes that earn their cost on every packet
+    Default,
+    /// All probes that this kernel offers
+    Full,
+}
+
+/// Which events get a kernel stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StackPolicy {
+    /// When the kind of event is new, then rarely to confirm; others are marked inferred
+    Learn,
+    /// Every event (costly)
+    All,
+    /// Drops only
+    Drops,
+    /// None
+    Off,
+}
