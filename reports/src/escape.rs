@@ -1,0 +1,169 @@
+//! Hostile strings made harmless and visible.
+//!
+//! Host names, payload text, command lines, device and task names come from whoever sent the
+//! packet or started the process. A terminal obeys escape sequences, a browser obeys tags, and
+//! both obey bidirectional overrides that make `exe.txt` out of `txt.exe`. Such characters are
+//! shown as `\x1b` or `\u{202e}` instead. This is for reading, not for decoding back: a backslash
+//! stays a backslash.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use unicode_width::UnicodeWidthChar as _;
+
+/// Whether `ch` would act on the display rather than be seen on it: control characters, and
+/// everything that takes no cell of its own (bidirectional controls, zero-width joiners, tags,
+/// combining marks, which stack without limit).
+fn acts_on_display(ch: char) -> bool {
+    match ch {
+        ' '..='~' => false,
+        // Line and paragraph separators; blank cells that pass for a space or for nothing; private
+        // use, drawn as anything the font likes.
+        '\u{2028}'
+        | '\u{2029}'
+        | '\u{115f}'
+        | '\u{1160}'
+        | '\u{2800}'
+        | '\u{3164}'
+        | '\u{ffa0}'
+        | '\u{e000}'..='\u{f8ff}'
+        | '\u{f0000}'.. => true,
+        _ => ch.width().unwrap_or(0) == 0,
+    }
+}
+
+fn push_visible(ch: char, out: &mut String) {
+    // Writing to a `String` cannot fail.
+    let _ = match u32::from(ch) {
+        code @ ..=0xff => write!(out, "\\x{code:02x}"),
+        code => write!(out, "\\u{{{code:x}}}"),
+    };
+}
+
+/// Text that a terminal shows and does not obey.
+pub fn terminal(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(acts_on_display) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for ch in text.chars() {
+        if acts_on_display(ch) {
+            push_visible(ch, &mut out);
+        } else {
+            out.push(ch);
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// Text for HTML and XML, in element content and in quoted attributes alike.
+pub fn markup(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 16);
+    for ch in text.chars() {
+        match ch {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            _ if acts_on_display(ch) => push_visible(ch, &mut out),
+            _ => out.push(ch),
+        }
+    }
+    out
+}
+
+/// A JSON document whose strings no terminal obeys. Outside strings JSON has ASCII only, and the
+/// serialiser escapes C0, so what is left to do is valid anywhere in the document.
+pub(crate) fn json_document(text: &str) -> String {
+    let hostile = |ch: char| ch != '\n' && acts_on_display(ch);
+    if !text.chars().any(hostile) {
+        return text.to_owned();
+    }
+    let mut out = String::with_capacity(text.len() + 64);
+    for ch in text.chars() {
+        if hostile(ch) {
+            let mut units = [0; 2];
+            for unit in ch.encode_utf16(&mut units) {
+                let _ = write!(out, "\\u{unit:04x}");
+            }
+        } else {
+            out.push(ch);
+        }
+    }
+    out
+}
+
+/// Cells that `text` takes in a fixed-width font.
+pub(crate) fn cells(text: &str) -> usize {
+    text.chars().map(|ch| ch.width().unwrap_or(0)).sum()
+}
+
+/// `text` cut to at most `limit` cells, the cut shown by `…`.
+pub(crate) fn cut(text: &str, limit: usize) -> Cow<'_, str> {
+    if cells(text) <= limit {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::new();
+    let mut used = 1;
+    for ch in text.chars() {
+        used += ch.width().unwrap_or(0);
+        if used > limit {
+            break;
+        }
+        out.push(ch);
+    }
+    if limit > 0 {
+        out.push('…');
+    }
+    Cow::Owned(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_acts_is_shown() {
+        let cases = [
+            ("plain", "plain"),
+            ("grüße 网络", "grüße 网络"),
+            ("\x1b[31mred\x07", "\\x1b[31mred\\x07"),
+            ("a\r\nb\tc", "a\\x0d\\x0ab\\x09c"),
+            ("\u{9b}2J", "\\x9b2J"),
+            ("txt.\u{202e}exe", "txt.\\u{202e}exe"),
+            ("a\u{200b}b\u{feff}", "a\\u{200b}b\\u{feff}"),
+            ("\u{e0041}", "\\u{e0041}"),
+            ("\u{2028}", "\\u{2028}"),
+        ];
+        for (input, shown) in cases {
+            assert_eq!(terminal(input), shown, "{input:?}");
+            assert_eq!(markup(input), shown, "{input:?}");
+        }
+    }
+
+    #[test]
+    fn markup_leaves_no_way_out_of_text_or_attribute() {
+        assert_eq!(
+            markup("<script>alert('1')</script>\" onload=\"&"),
+            "&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt;&quot; onload=&quot;&amp;"
+        );
+    }
+
+    #[test]
+    fn json_strings_survive_and_are_inert() {
+        let text = serde_json::to_string("a\u{9b}\u{202e}\u{e0041}\x1b").unwrap();
+        let safe = json_document(&text);
+        assert!(safe.is_ascii(), "{safe}");
+        let back: String = serde_json::from_str(&safe).unwrap();
+        assert_eq!(back, "a\u{9b}\u{202e}\u{e0041}\x1b");
+    }
+
+    #[test]
+    fn cut_counts_cells_not_bytes() {
+        assert_eq!(cut("abcdef", 6), "abcdef");
+        assert_eq!(cut("abcdef", 4), "abc…");
+        assert_eq!(cut("网络网络", 5), "网络…");
+        assert_eq!(cut("abc", 0), "");
+    }
+}
