@@ -1,8 +1,18 @@
 //! The only header decoder: link to transport, over bytes that may be cut or hostile.
 
+mod decode;
+mod fingerprint;
+mod quoted;
+mod summary;
+#[cfg(test)]
+mod tests;
+
+pub use decode::decode;
+pub use fingerprint::fingerprint;
+pub use summary::summary;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::event::LinkType;
 use crate::flow::FiveTuple;
 
 /// Headers of one packet, as far as the bytes go. Decoding never fails: what is not there is
@@ -11,7 +21,7 @@ use crate::flow::FiveTuple;
 pub struct Headers {
     /// Ethernet addresses, when the link has them.
     pub ethernet: Option<Ethernet>,
-    /// VLAN ids, outermost first; 802.1Q and 802.1ad alike.
+    /// VLAN ids, outermost first; 802.1Q and 802.1ad alike. A third tag and more are stepped over.
     pub vlans: [Option<u16>; 2],
     /// EtherType after VLAN tags; 0 when unknown.
     pub ether_type: u16,
@@ -25,7 +35,10 @@ pub struct Headers {
     pub transport_offset: u16,
     /// Offset of the transport payload in the stored bytes (may be at or past the end).
     pub payload_offset: u16,
-    /// Transport payload bytes on the wire, by the IP length field.
+    /// Transport payload bytes on the wire, by the IP length field (and UDP's, when it says less),
+    /// never more than the wire length. Where the IP length field is 0, as it is on the host for
+    /// BIG TCP and some offloads, the wire length counts. When the transport header is not
+    /// decoded, everything after the network header.
     pub payload_len: u32,
     /// First thing that was wrong, if any. Cut by the snap length is not wrong.
     pub malformed: Option<Malformed>,
@@ -133,7 +146,8 @@ pub enum Transport {
     Udp(Udp),
     /// ICMP or ICMPv6; [`Network`] says which.
     Icmp(Icmp),
-    /// SCTP or DCCP or UDP-Lite ports: source, destination.
+    /// Source and destination port of SCTP, DCCP or UDP-Lite; also of TCP and UDP when the bytes
+    /// end after the ports.
     Ports(u16, u16),
 }
 
@@ -286,11 +300,4 @@ impl Headers {
             _ => None,
         }
     }
-}
-
-/// Decodes the headers of `bytes`, whose first byte belongs to `link`; `len` is the wire length
-/// from the same start.
-pub fn decode(link: LinkType, bytes: &[u8], len: u32) -> Headers {
-    let _ = (link, bytes, len);
-    Headers::default()
 }
