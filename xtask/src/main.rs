@@ -1,1 +1,97 @@
-fn main() {}
+//! Developer commands: everything that sets up, tries out, tests or measures the tree.
+//!
+//! `cargo xtask demo` and `cargo xtask test` do all their own set-up on a fresh Debian machine that
+//! has git and Rust. Nothing here is part of the product: `psc` is run as its users run it.
+
+// This crate measures; the clock ban is for what replays.
+#![allow(clippy::disallowed_methods)]
+
+mod command;
+mod demo;
+mod interrupt;
+mod licences;
+mod netns;
+mod setup;
+mod test;
+mod traffic;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+
+const USAGE: &str = "\
+usage: cargo xtask <command>
+
+  demo [--seconds N] [--shipped]   record real traffic between two network namespaces, replay it,
+                                   write report.html (--shipped: use the recording in testdata)
+  test [ARGS…]                     install what the tests need, then fmt, clippy and all tests;
+                                   ARGS go to every `cargo test`. PSC_REQUIRE_LIVE=1 turns a
+                                   skipped live test into a failure
+  licences                         check the licence of every dependency against deny.toml
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let result = match args.split_first() {
+        Some((verb, rest)) => match verb.as_str() {
+            "demo" => demo::run(rest),
+            "test" => test::run(rest),
+            "licences" => licences::run(rest),
+            // Run by the other verbs inside a namespace.
+            "traffic" => traffic::run(rest),
+            "help" | "--help" | "-h" => {
+                print!("{USAGE}");
+                Ok(())
+            }
+            other => Err(anyhow::anyhow!("there is no command '{other}'\n\n{USAGE}")),
+        },
+        None => Err(anyhow::anyhow!("which command?\n\n{USAGE}")),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The top of the tree.
+fn root() -> Result<PathBuf> {
+    let own = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let root = own.parent().context("xtask stands at the top of a file system")?;
+    if !root.join("Cargo.lock").is_file() {
+        bail!(
+            "{} is not the psc tree any more; run `cargo xtask` inside a checkout",
+            root.display()
+        );
+    }
+    Ok(root.to_owned())
+}
+
+/// The value after `--name`, parsed; an unknown option is an error that names it.
+struct Options<'a> {
+    args: std::slice::Iter<'a, String>,
+}
+
+impl<'a> Options<'a> {
+    fn new(args: &'a [String]) -> Self {
+        Self { args: args.iter() }
+    }
+
+    /// The next option's name.
+    fn name(&mut self) -> Option<&'a str> {
+        self.args.next().map(String::as_str)
+    }
+
+    /// The value of the option just read.
+    fn value<T>(&mut self, name: &str) -> Result<T>
+    where
+        T: std::str::FromStr,
+        T::Err: std::error::Error + Send + Sync + 'static,
+    {
+        let text = self.args.next().with_context(|| format!("{name} needs a value"))?;
+        text.parse().with_context(|| format!("{name} {text}"))
+    }
+}
