@@ -119,6 +119,27 @@ pub(crate) fn cut(text: &str, limit: usize) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// `text` cut to at most `limit` cells by leaving out its middle.
+pub(crate) fn cut_middle(text: &str, limit: usize) -> Cow<'_, str> {
+    if cells(text) <= limit || limit < 5 {
+        return cut(text, limit);
+    }
+    let keep = limit - 1;
+    let mut tail = 0;
+    let mut split = text.len();
+    for (at, ch) in text.char_indices().rev() {
+        tail += ch.width().unwrap_or(0);
+        if tail > keep / 2 {
+            break;
+        }
+        split = at;
+    }
+    let end = &text[split..];
+    let mut start = cut(text, limit - cells(end)).into_owned();
+    start.push_str(end);
+    Cow::Owned(start)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -165,5 +186,7 @@ mod tests {
         assert_eq!(cut("abcdef", 4), "abc…");
         assert_eq!(cut("网络网络", 5), "网络…");
         assert_eq!(cut("abc", 0), "");
+        assert_eq!(cut_middle("2001:db8::1:443", 9), "2001…:443");
+        assert_eq!(cut_middle("2001:db8::1:443", 15), "2001:db8::1:443");
     }
 }

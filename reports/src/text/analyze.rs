@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use psc_replay::view::analyze::{AnalyzeView, LayerLatency, Series, ThreeLosses};
 
-use super::table::{Table, number, short, words};
+use super::table::{Table, address, number, short, words};
 use super::{Ink, Style, detect, heading, omitted, or_dash, preamble, wrap};
 use crate::escape;
 use crate::units;
@@ -35,10 +35,10 @@ fn drops(view: &AnalyzeView, style: Style, out: &mut impl Write) -> fmt::Result 
         number("bytes"),
         words("reason", 16),
         short("layer"),
-        words("at", 16),
-        words("device", 8),
-        words("first .. last", 12),
-        words("journeys", 8),
+        words("at", 24),
+        words("device", 6),
+        short("first .. last").optional(),
+        words("journeys", 8).optional(),
     ]);
     let start = view.provenance.first;
     for row in &view.drops {
@@ -116,16 +116,16 @@ fn latency(rows: &[LayerLatency], style: Style, out: &mut impl Write) -> fmt::Re
     heading("Latency between layers", style, out)?;
     let mut table = Table::new(vec![
         short("direction"),
-        words("from", 12),
-        words("to", 12),
+        words("from", 20),
+        words("to", 20),
         number("samples"),
-        number("min"),
+        number("min").optional(),
         number("p50"),
-        number("p90"),
+        number("p90").optional(),
         number("p99"),
-        number("p99.9"),
+        number("p99.9").optional(),
         number("max"),
-        words("note", 12),
+        words("note", 14),
     ]);
     for row in rows {
         let latency = &row.latency;
@@ -149,8 +149,11 @@ fn latency(rows: &[LayerLatency], style: Style, out: &mut impl Write) -> fmt::Re
             cell(latency.p99),
             cell(latency.p999),
             cell(latency.max),
-            note,
+            if style.width == 0 { note.clone() } else { String::new() },
         ]);
+        if style.width > 0 {
+            table.note(note);
+        }
     }
     table.write(style, out)
 }
@@ -239,18 +242,18 @@ fn flows(view: &AnalyzeView, style: Style, out: &mut impl Write) -> fmt::Result 
     let mut table = Table::new(vec![
         number("#"),
         short("proto"),
-        words("originator", 15),
-        words("responder", 15),
+        address("originator", 21),
+        address("responder", 18),
         number("pkts ->"),
         number("<-"),
         number("bytes ->"),
         number("<-"),
-        number("drops"),
-        number("retr"),
-        number("RTT"),
-        number("lasted"),
-        short("state"),
-        words("process", 8),
+        number("drops").optional(),
+        number("retr").optional(),
+        number("RTT").optional(),
+        number("lasted").optional(),
+        short("state").optional(),
+        words("process", 8).optional(),
     ]);
     let nonzero = |value: u64| if value == 0 { String::new() } else { units::count(value) };
     for flow in &view.flows {

@@ -43,9 +43,9 @@ pub fn info(view: &InfoView, style: Style, out: &mut impl Write) -> fmt::Result 
         heading("Devices", style, out)?;
         let mut table = Table::new(vec![
             words("namespace", 8),
-            short("name"),
-            short("kind"),
-            words("addresses", 20),
+            words("name", 15),
+            words("kind", 8),
+            words("addresses", 30),
         ]);
         for (netns, name, kind, addresses) in &view.devices {
             table.row(vec![

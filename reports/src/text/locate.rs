@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use psc_replay::view::locate::LocateView;
 
-use super::table::{Table, number, short, words};
+use super::table::{Table, address, number, short, words};
 use super::{Ink, Style, heading, omitted, or_dash, preamble, wrap};
 use crate::escape;
 use crate::units;
@@ -20,17 +20,17 @@ pub fn locate(view: &LocateView, style: Style, out: &mut impl Write) -> fmt::Res
     }
     // Each column's title says how its values are known.
     let mut table = Table::new(vec![
-        words("address", 15),
-        short("scope"),
+        address("address", 21),
+        short("scope").optional(),
         words("registered in", 6),
         number("pkts from"),
         number("pkts to"),
         number("from"),
         number("to"),
-        number("hops est."),
-        number("RTT min"),
-        number("median"),
-        number("within"),
+        number("hops est.").optional(),
+        number("RTT min").optional(),
+        number("median").optional(),
+        number("within").optional(),
     ]);
     for peer in &view.peers {
         let (rtt_min, rtt_median) = peer.rtt.map_or_else(Default::default, |(min, median, _)| {

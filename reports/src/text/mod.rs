@@ -180,7 +180,7 @@ fn wrap_after(
     let width = style.columns();
     let indent_cells = escape::cells(indent);
     let mut fresh = true;
-    for word in text.split(' ') {
+    for word in unbroken(text) {
         let cells = escape::cells(word);
         if !fresh && used + 1 + cells > width && used > indent_cells {
             write!(out, "\n{indent}")?;
@@ -196,6 +196,28 @@ fn wrap_after(
         fresh = false;
     }
     out.write_char('\n')
+}
+
+/// Words of `text`, a number together with the unit after it.
+fn unbroken(text: &str) -> Vec<&str> {
+    const UNITS: [&str; 15] = [
+        "ns", "µs", "ms", "s", "min", "h", "B", "kB", "MB", "GB", "TB", "%", "km", "packets",
+        "events",
+    ];
+    let mut words: Vec<&str> = Vec::new();
+    let mut at = 0;
+    for word in text.split(' ') {
+        let end = at + word.len();
+        let unit = UNITS.contains(&word.trim_end_matches([',', ';', '.', ')', ':']));
+        match words.last_mut() {
+            Some(last) if unit && last.ends_with(|ch: char| ch.is_ascii_digit()) => {
+                *last = &text[at - 1 - last.len()..end];
+            }
+            _ => words.push(word),
+        }
+        at = end + 1;
+    }
+    words
 }
 
 /// `text` escaped, or a dash that stands for "not known".

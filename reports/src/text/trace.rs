@@ -220,7 +220,9 @@ fn function(step: &JourneyStep) -> String {
         "contradicted" => "!",
         _ => "",
     };
-    format!("{mark}{}", escape::terminal(innermost))
+    // The offset is for finding the line of code; JSON has it.
+    let name = innermost.split_once("+0x").map_or(innermost.as_str(), |(name, _)| name);
+    format!("{mark}{}", escape::terminal(name))
 }
 
 /// Device with its namespace.
@@ -270,13 +272,15 @@ fn ladder(journey: &Journey, start: u64, style: Style, out: &mut impl Write) -> 
         number("time"),
         number("delta"),
         short("layer"),
-        words("probe", 12),
-        words("function", 14),
-        words("device", 8),
-        words("context", 7),
+        words("probe", 20),
+        words("function", 16),
+        words("device", 10),
+        words("context", 9).optional(),
         words("detail", 10),
     ])
     .indent(4);
+    // On a terminal details get a line of their own: as a column they would be cut to nothing.
+    let own_line = style.width > 0;
     for (index, step) in journey.steps.iter().enumerate() {
         let mut detail = vec![escape::terminal(&step.detail).into_owned()];
         if !step.headers.is_empty() {
@@ -298,9 +302,12 @@ fn ladder(journey: &Journey, start: u64, style: Style, out: &mut impl Write) -> 
                 function(step),
                 place(step),
                 escape::terminal(&step.context).into_owned(),
-                detail.join("; "),
+                if own_line { String::new() } else { detail.join("; ") },
             ],
         );
+        if own_line {
+            table.note(detail.join("; "));
+        }
     }
     table.write(style, out)?;
     let inferred = journey.steps.iter().any(|step| step.stack_evidence == "inferred");
