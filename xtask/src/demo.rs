@@ -65,11 +65,7 @@ fn build(root: &Path, live: bool) -> Result<PathBuf> {
         command.arg("--no-default-features");
     }
     command::run(&mut command)?;
-    let target = match std::env::var_os("CARGO_TARGET_DIR") {
-        Some(folder) => root.join(folder),
-        None => root.join("target"),
-    };
-    let psc = target.join("release/psc");
+    let psc = crate::target(root).join("release/psc");
     if !psc.is_file() {
         bail!(
             "cargo built no {}; is build.target-dir set in a cargo configuration?",
@@ -168,7 +164,7 @@ fn record(psc: &Path, recording: &Path, time: Duration) -> Result<()> {
 }
 
 /// The server's firewall: one port whose datagrams are dropped.
-fn forbid(pair: &Pair) -> Result<()> {
+pub(crate) fn forbid(pair: &Pair) -> Result<()> {
     let nft = command::find("nft").context("nft is not installed (package nftables)")?;
     let rules = format!(
         "add table inet demo; add chain inet demo input {{ type filter hook input priority 0; }}; \

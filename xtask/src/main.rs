@@ -6,6 +6,7 @@
 // This crate measures; the clock ban is for what replays.
 #![allow(clippy::disallowed_methods)]
 
+mod bench;
 mod command;
 mod demo;
 mod interrupt;
@@ -28,6 +29,8 @@ usage: cargo xtask <command>
   test [ARGS…]                     install what the tests need, then fmt, clippy and all tests;
                                    ARGS go to every `cargo test`. PSC_REQUIRE_LIVE=1 turns a
                                    skipped live test into a failure
+  bench [--rounds N] [--seconds N] [--only PART]
+                                   what recording costs, bytes on disk, events per second
   licences                         check the licence of every dependency against deny.toml
 ";
 
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
         Some((verb, rest)) => match verb.as_str() {
             "demo" => demo::run(rest),
             "test" => test::run(rest),
+            "bench" => bench::run(rest),
             "licences" => licences::run(rest),
             // Run by the other verbs inside a namespace.
             "traffic" => traffic::run(rest),
@@ -93,5 +97,13 @@ impl<'a> Options<'a> {
     {
         let text = self.args.next().with_context(|| format!("{name} needs a value"))?;
         text.parse().with_context(|| format!("{name} {text}"))
+    }
+}
+
+/// Where cargo builds.
+fn target(root: &std::path::Path) -> PathBuf {
+    match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(folder) => root.join(folder),
+        None => root.join("target"),
     }
 }

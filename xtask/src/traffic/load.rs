@@ -127,14 +127,15 @@ fn transmitted() -> Result<u64> {
 
 /// Wall time and the CPU time of the whole machine over it: softirqs, other processes and the
 /// recorder included, since all of that is what recording costs.
-struct Meter {
+pub(crate) struct Meter {
     from: Instant,
     idle: Duration,
     cpus: u32,
 }
 
 impl Meter {
-    fn start() -> Result<Self> {
+    /// From now.
+    pub(crate) fn start() -> Result<Self> {
         let cpus = std::thread::available_parallelism()?.get() as u32;
         let online = std::fs::read_to_string("/proc/stat")?
             .lines()
@@ -143,12 +144,17 @@ impl Meter {
         Ok(Self { idle: idle()?, from: Instant::now(), cpus: online.max(cpus) })
     }
 
+    /// CPUs online.
+    pub(crate) fn cpus(&self) -> u32 {
+        self.cpus
+    }
+
     fn elapsed(&self) -> Duration {
         self.from.elapsed()
     }
 
     /// (wall seconds, busy CPU seconds).
-    fn stop(&self) -> Result<(f64, f64)> {
+    pub(crate) fn stop(&self) -> Result<(f64, f64)> {
         let idle = idle()?.saturating_sub(self.idle);
         let wall = self.elapsed();
         let busy = (wall * self.cpus).saturating_sub(idle);

@@ -7,6 +7,8 @@ mod load;
 mod mix;
 mod serve;
 
+pub(crate) use load::Meter;
+
 use std::time::Duration;
 
 use anyhow::{Result, bail};

@@ -1,0 +1,80 @@
+//! Bytes on disk per event, with and without what comes with events.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use super::Plan;
+use crate::command::{self, Running};
+use crate::demo::{ready, start_recorder};
+use crate::interrupt;
+use crate::netns::{self, Pair};
+
+/// What `psc info` says of a recording.
+pub(super) fn info(plan: &Plan, recording: &Path) -> Result<Value> {
+    let said =
+        command::output(Command::new(&plan.psc).args(["info", "--format", "json"]).arg(recording))?;
+    let mut document: Value = serde_json::from_str(&said).context("psc info --format json")?;
+    Ok(document["view"].take())
+}
+
+/// Recordings of three loads, by parts.
+pub(super) fn measure(plan: &Plan) -> Result<String> {
+    let pair = Pair::create("bench")?;
+    crate::demo::forbid(&pair)?;
+    let mut text = "## Bytes on disk\n\nStored (compressed) bytes per event.\n\n\
+        | load | events | all | events alone | with stacks and facts, no packets | packet bytes | file |\n\
+        |---|---|---|---|---|---|---|\n"
+        .to_owned();
+    for (name, verb, seconds) in
+        [("mix", "mix", 10.0), ("HTTP", "requests", 2.0), ("flood", "flood", 1.0)]
+    {
+        let recording = plan.folder.join(format!("{verb}.psc"));
+        record(plan, &pair, verb, seconds, &recording)?;
+        row(&mut text, name, &info(plan, &recording)?)?;
+    }
+    Ok(text)
+}
+
+fn record(plan: &Plan, pair: &Pair, verb: &str, seconds: f64, recording: &Path) -> Result<()> {
+    let mut server = pair.server.traffic()?;
+    let mut server = Running::start(server.arg("serve").stdout(Stdio::piped()))?;
+    ready(&mut server)?;
+    let mut command = Command::new(&plan.psc);
+    command.args(["record", "--force", "--output"]).arg(recording);
+    let (mut recorder, messages) = start_recorder(&mut command)?;
+    let mut client = pair.client.traffic()?;
+    client.args([verb, "--to", netns::SERVER4, "--seconds", &seconds.to_string()]);
+    if pair.ipv6 && verb == "mix" {
+        client.args(["--to6", netns::SERVER6]);
+    }
+    command::run(client.stdout(Stdio::null()))?;
+    interrupt::sleep(Duration::from_millis(300))?;
+    let status = recorder.stop(Duration::from_secs(30))?;
+    let messages = messages.rest();
+    if !status.success() {
+        bail!("psc record ({status}): {}", messages.join("\n"));
+    }
+    Ok(())
+}
+
+/// One line of the table, from the frames that `psc info` counts by kind.
+fn row(text: &mut String, name: &str, info: &Value) -> Result<()> {
+    let events = info["provenance"]["events"].as_f64().context("psc info has no event count")?;
+    let file = info["file_bytes"].as_f64().context("psc info has no file size")?;
+    let parts = &info["bytes_per_event"];
+    let (Some(alone), Some(packets)) = (parts[1].as_f64(), parts[2].as_f64()) else {
+        bail!("psc info has no bytes per event");
+    };
+    let all = file / events;
+    writeln!(
+        text,
+        "| {name} | {events} | {all:.2} | {alone:.2} | {:.2} | {packets:.2} | {file} |",
+        all - packets
+    )?;
+    Ok(())
+}
