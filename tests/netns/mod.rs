@@ -2,6 +2,9 @@
 //! is removed on drop, also when a test panics.
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
+pub mod raw;
+pub mod recording;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::AsRawFd;
