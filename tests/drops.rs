@@ -142,7 +142,10 @@ fn every_drop_has_its_reason_its_function_and_the_kernels_count() {
     if !live("drops") {
         return;
     }
-    println!("{:<24} {:<16} {:<32} {:>6} {:>6}  counter", "case", "reason", "where", "psc", "kernel");
+    println!(
+        "{:<24} {:<16} {:<32} {:>6} {:>6}  counter",
+        "case", "reason", "where", "psc", "kernel"
+    );
     for case in CASES {
         let pair = Pair::new();
         (case.prepare)(&pair);
@@ -155,10 +158,16 @@ fn every_drop_has_its_reason_its_function_and_the_kernels_count() {
         let (packets, places) = dropped(&view, case.reason);
         println!(
             "{:<24} {:<16} {:<32} {packets:>6} {kernel:>6}  {name}",
-            case.name, case.reason, places.join(" ")
+            case.name,
+            case.reason,
+            places.join(" ")
         );
         assert_eq!(kernel, case.count, "{}: the kernel counts what was sent", case.name);
-        assert_eq!(packets, kernel, "{}: psc counts what the kernel counts: {}", case.name, view["drops"]);
+        assert_eq!(
+            packets, kernel,
+            "{}: psc counts what the kernel counts: {}",
+            case.name, view["drops"]
+        );
         for place in &places {
             let function = place.split('+').next().unwrap_or_default();
             assert!(case.functions.contains(&function), "{}: dropped in {place}", case.name);
@@ -179,7 +188,13 @@ fn a_full_socket_buffer_is_named_and_counted() {
         let small: i32 = 1;
         // SAFETY: an option of the size it says, on an open socket.
         unsafe {
-            libc::setsockopt(reader.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVBUF, (&raw const small).cast(), 4);
+            libc::setsockopt(
+                reader.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_RCVBUF,
+                (&raw const small).cast(),
+                4,
+            );
         }
         pair.client.run(|| {
             let sender = UdpSocket::bind((CLIENT, 0)).expect("bind");
@@ -195,7 +210,10 @@ fn a_full_socket_buffer_is_named_and_counted() {
     assert!(kernel > 0, "the buffer must overflow for this test to mean anything");
     // 6.1 says PROTO_MEM or SOCKET_RCVBUFF by which limit was hit; both are this case.
     assert_eq!(packets, kernel, "{}", view["drops"]);
-    assert!(places.iter().all(|p| p.starts_with("udp_queue_rcv") || p.starts_with("__udp_")), "{places:?}");
+    assert!(
+        places.iter().all(|p| p.starts_with("udp_queue_rcv") || p.starts_with("__udp_")),
+        "{places:?}"
+    );
 }
 
 /// An accepted connection and healthy pings are no drops, although a ping frees a raw-socket clone
@@ -209,10 +227,8 @@ fn healthy_traffic_has_no_drop() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let path = dir.path().join("healthy.psc");
     pair.client.sh(&["ping", "-c1", "-q", "10.77.0.2"]);
-    let recording = Recording::start(
-        &path,
-        &["--netns", &pair.server.name, "--netns", &pair.client.name],
-    );
+    let recording =
+        Recording::start(&path, &["--netns", &pair.server.name, "--netns", &pair.client.name]);
     let listener = pair.server.run(|| TcpListener::bind((SERVER, 80)).expect("bind"));
     for _ in 0..5 {
         use std::io::{Read, Write};
@@ -231,7 +247,10 @@ fn healthy_traffic_has_no_drop() {
     let (ok, said) = recording.stop();
     assert!(ok, "{said}");
     let view = json(&["analyze"], &path, &[]);
-    let drops: Vec<&Value> = view["drops"].as_array().expect("drops").iter()
+    let drops: Vec<&Value> = view["drops"]
+        .as_array()
+        .expect("drops")
+        .iter()
         // Multicast that nobody joined (MLD reports of new interfaces) is discarded, truly.
         .filter(|row| !row["location"].as_str().unwrap_or_default().starts_with("ip6_mc_input"))
         .collect();
@@ -254,7 +273,9 @@ fn syns_lost_to_a_full_accept_queue_are_reported() {
         listener = Some(pair.server.run(|| listen((SERVER, 8080).into(), 1)));
         pair.client.run(|| {
             let held: Vec<_> = (0..4)
-                .map(|_| TcpStream::connect_timeout(&(SERVER, 8080).into(), Duration::from_millis(300)))
+                .map(|_| {
+                    TcpStream::connect_timeout(&(SERVER, 8080).into(), Duration::from_millis(300))
+                })
                 .collect();
             assert!(held.iter().any(Result::is_err), "the queue must overflow");
         });

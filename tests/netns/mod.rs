@@ -128,8 +128,7 @@ impl Host {
             let text = std::fs::read_to_string("/proc/thread-self/net/snmp6").expect("snmp6");
             for line in text.lines() {
                 let mut words = line.split_whitespace();
-                if let (Some(name), Some(Ok(value))) =
-                    (words.next(), words.next().map(str::parse))
+                if let (Some(name), Some(Ok(value))) = (words.next(), words.next().map(str::parse))
                 {
                     all.insert(name.to_owned(), value);
                 }

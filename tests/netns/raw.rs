@@ -17,7 +17,14 @@ pub fn checksum(parts: &[&[u8]]) -> u16 {
 }
 
 /// An IPv4 packet with a right header checksum.
-pub fn ipv4(src: Ipv4Addr, dst: Ipv4Addr, protocol: u8, ttl: u8, id: u16, payload: &[u8]) -> Vec<u8> {
+pub fn ipv4(
+    src: Ipv4Addr,
+    dst: Ipv4Addr,
+    protocol: u8,
+    ttl: u8,
+    id: u16,
+    payload: &[u8],
+) -> Vec<u8> {
     let len = (20 + payload.len()) as u16;
     let mut h = vec![0x45, 0, 0, 0, 0, 0, 0, 0, ttl, protocol, 0, 0];
     h[2..4].copy_from_slice(&len.to_be_bytes());

@@ -91,7 +91,8 @@ impl Drop for Recording {
 
 /// `psc VERB PATH ARGS --format json`, parsed; panics with its error output unless it exits with 0 or 1.
 pub fn json(verb: &[&str], path: &Path, args: &[&str]) -> serde_json::Value {
-    let out = psc().args(verb).arg(path).args(args).args(["--format", "json"]).output().expect("psc");
+    let out =
+        psc().args(verb).arg(path).args(args).args(["--format", "json"]).output().expect("psc");
     assert!(
         matches!(out.status.code(), Some(0 | 1)),
         "psc {verb:?}: {}",

@@ -10,6 +10,7 @@ mod bench;
 mod command;
 mod demo;
 mod interrupt;
+mod kernels;
 mod licences;
 mod netns;
 mod setup;
@@ -31,6 +32,7 @@ usage: cargo xtask <command>
                                    skipped live test into a failure
   bench [--rounds N] [--seconds N] [--only PART]
                                    what recording costs, bytes on disk, events per second
+  kernels [6.1 6.12]               the capture tests on Debian's stock kernels, under emulation
   licences                         check the licence of every dependency against deny.toml
 ";
 
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
             "test" => test::run(rest),
             "bench" => bench::run(rest),
             "licences" => licences::run(rest),
+            "kernels" => kernels::run(rest),
             // Run by the other verbs inside a namespace.
             "traffic" => traffic::run(rest),
             "help" | "--help" | "-h" => {

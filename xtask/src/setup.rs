@@ -55,6 +55,15 @@ const TESTS: &[Need] = &[
     program("tshark", "tshark"),
 ];
 
+/// What booting other kernels needs beside that.
+const KERNELS: &[Need] = &[
+    program("busybox-static", "busybox"),
+    program("cpio", "cpio"),
+    program("kmod", "depmod"),
+    program("qemu-system-x86", "qemu-system-x86_64"),
+    program("xz-utils", "xz"),
+];
+
 /// What a command needs installed.
 #[derive(Clone, Copy)]
 pub(crate) enum Purpose {
@@ -62,6 +71,8 @@ pub(crate) enum Purpose {
     Demo,
     /// All of that and what the tests run.
     Test,
+    /// Building, the tests' traffic, and an emulator.
+    Kernels,
 }
 
 /// What [`ensure`] came to.
@@ -87,6 +98,7 @@ impl Setup {
 pub(crate) fn ensure(purpose: Purpose) -> Result<Setup> {
     let needs: Vec<&Need> = match purpose {
         Purpose::Demo => BUILD.iter().chain(TRAFFIC).collect(),
+        Purpose::Kernels => BUILD.iter().chain(TRAFFIC).chain(KERNELS).collect(),
         Purpose::Test => BUILD.iter().chain(TRAFFIC).chain(TESTS).collect(),
     };
     let missing = missing(&needs);
