@@ -1,5 +1,8 @@
 //! One pass over a source: order, decode, join into journeys, tell the observers.
 
+mod pass;
+mod provenance;
+
 use psc_formats::packet::Headers;
 use psc_formats::{Event, EventSource, FiveTuple, Manifest, Ns, SkbAddr, SourceError, Tables};
 
@@ -13,7 +16,7 @@ pub struct SkbId {
 }
 
 /// Number of a journey in the order of first events, from 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct JourneyId(pub u64);
 
 /// What is known beside the events, at this point of the pass.
@@ -88,6 +91,9 @@ pub struct ClosedJourney {
     pub ambiguous: Option<Ambiguity>,
     /// Journeys it is joined to: (how, which).
     pub lineage: Vec<(Lineage, JourneyId)>,
+    /// It is a listener's clone of the journey that `lineage` names: no packet of its own, so it is
+    /// never a drop and totals leave it out.
+    pub clone: bool,
 }
 
 /// How two skbs belong together.
@@ -97,6 +103,8 @@ pub enum Lineage {
     Clone,
     /// Copy of it, joined by content (a veth peer with XDP copies).
     Copy,
+    /// Segment that software GSO cut from it.
+    Segment,
 }
 
 /// Sees every sighting in time order and every journey as it closes.
@@ -133,11 +141,30 @@ pub struct Pass {
 }
 
 /// Runs one pass over `source`.
+///
+/// Journeys are always made from all events; the selection decides what observers see of them.
+/// A time range shows the sightings in it, and the journeys that have one in it whole. A filter
+/// shows journeys for which it holds at some event: in one pass, which is all that a live source
+/// allows, a journey's sightings before the first such event cannot be shown any more, while
+/// [`Observer::closed`] gets it whole. [`run_file`] has no such limit.
 pub fn run(
     source: &mut dyn EventSource,
     selection: &Selection,
     observers: &mut [&mut dyn Observer],
 ) -> Result<Pass, SourceError> {
-    let _ = (source, selection, observers);
-    Err(SourceError::data("replay is not wired up"))
+    pass::run(source, selection, pass::Choice::of(selection), observers)
+}
+
+/// Runs over a source that can be opened again: with a filter, a first pass finds the journeys that
+/// it selects, and a second shows them from their first event on.
+pub fn run_file(
+    open: &mut dyn FnMut() -> Result<Box<dyn EventSource>, SourceError>,
+    selection: &Selection,
+    observers: &mut [&mut dyn Observer],
+) -> Result<Pass, SourceError> {
+    let Some(filter) = &selection.filter else {
+        return run(open()?.as_mut(), selection, observers);
+    };
+    let chosen = pass::choose(open()?.as_mut(), filter, selection)?;
+    pass::run(open()?.as_mut(), selection, pass::Choice::Chosen(chosen), observers)
 }

@@ -2,4 +2,6 @@
 
 pub mod engine;
 pub mod expr;
+pub mod journey;
+pub mod order;
 pub mod view;

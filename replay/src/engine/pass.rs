@@ -1,0 +1,276 @@
+//! The loop of a pass, and which journeys it shows.
+
+use psc_formats::packet::{self, Headers};
+use psc_formats::{Batch, EventSource, Manifest, Ns, Progress, SourceError, Tables};
+
+use super::provenance::Tally;
+use super::{ClosedJourney, JourneyId, Observer, Pass, Selection, Sighting, World};
+use crate::expr::{Expr, Subject};
+use crate::journey::Journeys;
+use crate::order::Sorter;
+
+/// Which journeys to show.
+pub(super) enum Choice {
+    /// All.
+    All,
+    /// Those for which the expression has held so far.
+    Online(Expr, JourneySet),
+    /// Those that an earlier pass over the same events chose; the expression still decides about
+    /// events without a journey.
+    Chosen(Chosen),
+}
+
+/// The result of a choosing pass.
+pub(super) struct Chosen {
+    filter: Expr,
+    journeys: JourneySet,
+}
+
+impl Choice {
+    pub(super) fn of(selection: &Selection) -> Self {
+        match &selection.filter {
+            None => Self::All,
+            Some(filter) => Self::Online(filter.clone(), JourneySet::default()),
+        }
+    }
+
+    fn shows(&mut self, world: World<'_>, sighting: &Sighting<'_>) -> bool {
+        match self {
+            Self::All => true,
+            Self::Online(filter, journeys) => match sighting.journey {
+                Some(id) if journeys.contains(id) => true,
+                journey => {
+                    let holds = filter.matches(&Subject::sighting(world, sighting));
+                    if let Some(id) = journey.filter(|_| holds) {
+                        journeys.insert(id);
+                    }
+                    holds
+                }
+            },
+            Self::Chosen(chosen) => match sighting.journey {
+                Some(id) => chosen.journeys.contains(id),
+                None => chosen.filter.matches(&Subject::sighting(world, sighting)),
+            },
+        }
+    }
+
+    fn shows_closed(&self, world: World<'_>, journey: &ClosedJourney) -> bool {
+        match self {
+            Self::All => true,
+            Self::Online(filter, journeys) => {
+                journeys.contains(journey.id) || filter.matches(&Subject::closed(world, journey))
+            }
+            Self::Chosen(chosen) => chosen.journeys.contains(journey.id),
+        }
+    }
+}
+
+/// Journeys by number, one bit each.
+#[derive(Debug, Default)]
+pub(super) struct JourneySet {
+    words: Vec<u64>,
+}
+
+impl JourneySet {
+    pub(super) fn insert(&mut self, id: JourneyId) {
+        let word = (id.0 / 64) as usize;
+        if self.words.len() <= word {
+            // Numbers are dense, so the set grows with the journeys seen.
+            self.words.resize(word + 1, 0);
+        }
+        self.words[word] |= 1 << (id.0 % 64);
+    }
+
+    pub(super) fn contains(&self, id: JourneyId) -> bool {
+        self.words.get((id.0 / 64) as usize).is_some_and(|word| word >> (id.0 % 64) & 1 == 1)
+    }
+}
+
+/// Finds the journeys for which the selection's filter holds at some event.
+pub(super) fn choose(
+    source: &mut dyn EventSource,
+    filter: &Expr,
+    selection: &Selection,
+) -> Result<Chosen, SourceError> {
+    struct Chooser(Chosen);
+    impl Observer for Chooser {
+        fn sighting(&mut self, world: World<'_>, sighting: &Sighting<'_>) {
+            if let Some(id) = sighting.journey
+                && !self.0.journeys.contains(id)
+                && self.0.filter.matches(&Subject::sighting(world, sighting))
+            {
+                self.0.journeys.insert(id);
+            }
+        }
+        fn closed(&mut self, world: World<'_>, journey: &ClosedJourney) {
+            if !self.0.journeys.contains(journey.id)
+                && self.0.filter.matches(&Subject::closed(world, journey))
+            {
+                self.0.journeys.insert(journey.id);
+            }
+        }
+    }
+    let mut chooser = Chooser(Chosen { filter: filter.clone(), journeys: JourneySet::default() });
+    let range = Selection { filter: None, ..selection.clone() };
+    run(source, &range, Choice::All, &mut [&mut chooser])?;
+    Ok(chooser.0)
+}
+
+/// Everything of a pass but its source.
+struct Loop<'a, 'b> {
+    manifest: &'a Manifest,
+    selection: &'a Selection,
+    choice: Choice,
+    observers: &'a mut [&'b mut dyn Observer],
+    tables: Tables,
+    journeys: Journeys,
+    /// Journeys with a sighting in the time range, when there is one.
+    in_range: Option<JourneySet>,
+    tally: Tally,
+}
+
+/// Runs one pass.
+pub(super) fn run(
+    source: &mut dyn EventSource,
+    selection: &Selection,
+    choice: Choice,
+    observers: &mut [&mut dyn Observer],
+) -> Result<Pass, SourceError> {
+    let manifest = source.manifest().clone();
+    let ranged = selection.from.is_some() || selection.to.is_some();
+    let mut pass = Loop {
+        manifest: &manifest,
+        selection,
+        choice,
+        observers,
+        tables: Tables::default(),
+        journeys: Journeys::new(&manifest),
+        in_range: ranged.then(JourneySet::default),
+        tally: Tally::default(),
+    };
+    let mut sorter = Sorter::default();
+    let mut batch = Batch::default();
+    loop {
+        batch.clear();
+        let progress = source.fill(&mut batch)?;
+        for fact in &batch.facts {
+            pass.tables.apply(fact);
+        }
+        sorter.add(&mut batch);
+        if progress == Progress::End {
+            sorter.end();
+        }
+        pass.drain(&mut sorter);
+        if progress == Progress::End {
+            break;
+        }
+    }
+    pass.journeys.end();
+    pass.tell_closed();
+    let provenance = pass.tally.provenance(
+        &manifest,
+        &pass.tables,
+        selection,
+        sorter.counts(),
+        pass.journeys.counts(),
+    );
+    Ok(Pass { tables: pass.tables, provenance })
+}
+
+impl Loop<'_, '_> {
+    fn drain(&mut self, sorter: &mut Sorter) {
+        while let Some((event, turn)) = sorter.pop() {
+            let bytes = sorter.bytes(&event, &turn);
+            let decoded = event.packet.map(|at| packet::decode(at.link, bytes, at.len));
+            self.event(event, turn.gap != 0, decoded.as_ref(), bytes);
+            sorter.done(turn);
+        }
+    }
+
+    fn event(
+        &mut self,
+        event: psc_formats::Event,
+        gap: bool,
+        decoded: Option<&Headers>,
+        bytes: &[u8],
+    ) {
+        let within = self.selection.contains(event.at);
+        self.tally.event(&event, within);
+        match self.journeys.admit(event, gap, decoded, bytes, &self.tables) {
+            Err(event) => {
+                self.tell_closed();
+                if within {
+                    let sighting = Sighting {
+                        event: &event,
+                        bytes,
+                        headers: decoded,
+                        fresh: decoded.is_some(),
+                        journey: None,
+                        opens: false,
+                    };
+                    show(&mut self.choice, self.observers, self.manifest, &self.tables, &sighting);
+                }
+            }
+            Ok(placed) => {
+                self.tell_closed();
+                if within {
+                    let mut opens = placed.opens && placed.packet;
+                    if let Some(in_range) = &mut self.in_range {
+                        // The first sighting that is shown opens, wherever the range starts.
+                        opens = placed.packet && !in_range.contains(placed.id);
+                        in_range.insert(placed.id);
+                    }
+                    if let (Some(event), last) = self.journeys.last_step(placed) {
+                        let sighting = Sighting {
+                            event,
+                            bytes,
+                            headers: decoded.or(last),
+                            fresh: decoded.is_some(),
+                            journey: Some(placed.id),
+                            opens,
+                        };
+                        let tables = &self.tables;
+                        show(&mut self.choice, self.observers, self.manifest, tables, &sighting);
+                    }
+                }
+                self.journeys.settle(placed);
+                self.tell_closed();
+            }
+        }
+    }
+
+    fn tell_closed(&mut self) {
+        let Self { manifest, choice, observers, tables, journeys, in_range, .. } = self;
+        let world = World { manifest, tables };
+        while journeys.take_closed(|journey| {
+            let shown = in_range.as_ref().is_none_or(|set| set.contains(journey.id));
+            if shown && choice.shows_closed(world, journey) {
+                for observer in observers.iter_mut() {
+                    observer.closed(world, journey);
+                }
+            }
+        }) {}
+    }
+}
+
+fn show(
+    choice: &mut Choice,
+    observers: &mut [&mut dyn Observer],
+    manifest: &Manifest,
+    tables: &Tables,
+    sighting: &Sighting<'_>,
+) {
+    let world = World { manifest, tables };
+    if choice.shows(world, sighting) {
+        for observer in observers {
+            observer.sighting(world, sighting);
+        }
+    }
+}
+
+impl Selection {
+    /// Whether a time is in the range.
+    pub(super) fn contains(&self, at: Ns) -> bool {
+        self.from.is_none_or(|from| at >= from) && self.to.is_none_or(|to| at < to)
+    }
+}

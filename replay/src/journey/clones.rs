@@ -1,0 +1,120 @@
+//! What tells a clone from a packet that was dropped before any probe saw it born.
+
+use std::hash::{Hash, Hasher};
+
+use psc_formats::event::{DeviceId, SymbolId};
+use psc_formats::packet::{Headers, Network};
+use psc_formats::{Event, EventKind, Tables};
+use rustc_hash::FxHasher;
+
+/// Payload bytes that make a packet's identity, beside its addresses and fingerprint.
+const PAYLOAD: usize = 64;
+
+/// Functions that are given clones, never packets of their own: packet sockets and raw sockets.
+/// What they discard is one listener's copy.
+const LISTENERS: [&str; 12] = [
+    "packet_rcv",
+    "packet_rcv_spkt",
+    "packet_rcv_fanout",
+    "packet_rcv_has_group",
+    "tpacket_rcv",
+    "raw_rcv",
+    "raw_rcv_skb",
+    "raw_v4_input",
+    "raw_local_deliver",
+    "rawv6_rcv",
+    "rawv6_rcv_skb",
+    "raw6_local_deliver",
+];
+
+/// Functions through which the reader of a packet socket takes its copy: it only watches, so its
+/// reading delivers nothing.
+const WATCHERS: [&str; 2] = ["packet_recvmsg", "tpacket_rcv"];
+
+/// Device kinds whose receive side gets an skb that another device received before: tunnels.
+const TUNNELS: [&str; 14] = [
+    "ipip",
+    "sit",
+    "gre",
+    "gretap",
+    "erspan",
+    "ip6gre",
+    "ip6gretap",
+    "ip6erspan",
+    "ip6tnl",
+    "vti",
+    "vti6",
+    "vxlan",
+    "geneve",
+    "xfrm",
+];
+
+/// Whether a packet with these headers, once received, can go on in the same skb as another one:
+/// IPIP, IPv6 in IP, GRE, ESP and AH by unwrapping, a fragment by reassembly.
+pub(super) fn may_be_unwrapped(headers: &Headers) -> bool {
+    let fragment = match headers.network {
+        Network::V4(ip) => ip.more_fragments || ip.fragment_offset != 0,
+        Network::V6(ip) => ip.fragment.is_some(),
+        Network::Arp(_) | Network::None => false,
+    };
+    fragment || matches!(headers.protocol(), Some(4 | 41 | 47 | 50 | 51))
+}
+
+/// What a clone has in common with its original: fingerprint, flow and the start of the payload.
+/// 0 when the fingerprint was not read. The fingerprint alone will not do, since all of a host's UDP
+/// over IPv6 has the same.
+pub(super) fn identity(content: u32, headers: Option<&Headers>, bytes: &[u8]) -> u64 {
+    if content == 0 {
+        return 0;
+    }
+    let mut hasher = FxHasher::default();
+    content.hash(&mut hasher);
+    if let Some(headers) = headers {
+        headers.tuple().hash(&mut hasher);
+        headers.payload_len.hash(&mut hasher);
+        let payload = bytes.get(headers.payload_offset as usize..).unwrap_or(&[]);
+        payload[..payload.len().min(PAYLOAD)].hash(&mut hasher);
+    }
+    hasher.finish().max(1)
+}
+
+/// Whether an skb whose first event is this can be a clone of a packet that looks the same.
+pub(super) fn can_be_clone(event: &Event, tables: &Tables) -> bool {
+    match event.kind {
+        // A packet made here and discarded before it was queued looks like this, too; only the place
+        // of its free tells.
+        EventKind::Free { location, .. } | EventKind::Consume { location } => {
+            event.iif != 0 || is_listener(location, tables)
+        }
+        // Only receivers copy to user, and a forwarded packet without a birth is a flooded clone.
+        _ => true,
+    }
+}
+
+fn is_listener(location: SymbolId, tables: &Tables) -> bool {
+    LISTENERS.contains(&tables.function(location))
+}
+
+/// Whether this event's reader only watches the wire.
+pub(super) fn is_watcher(event: &Event, tables: &Tables) -> bool {
+    tables.stacks.get(&event.stack.id).is_some_and(|stack| {
+        stack.frames.iter().any(|&frame| WATCHERS.contains(&tables.function(SymbolId(frame))))
+    })
+}
+
+/// Whether a packet sent on `from` arrives on `to`.
+pub(super) fn are_peers(from: DeviceId, to: DeviceId, tables: &Tables) -> bool {
+    let (Some(from), Some(to)) = (tables.devices.get(&from), tables.devices.get(&to)) else {
+        return false;
+    };
+    from.kind == "veth"
+        && to.kind == "veth"
+        && from.id != to.id
+        && from.peer_ifindex == to.ifindex
+        && to.peer_ifindex == from.ifindex
+}
+
+/// Whether `device` receives what another device received before.
+pub(super) fn is_tunnel(device: DeviceId, tables: &Tables) -> bool {
+    tables.devices.get(&device).is_some_and(|d| TUNNELS.contains(&d.kind.as_str()))
+}

@@ -1,0 +1,680 @@
+//! From events to journeys: generation-stamped identity, exact at any interleaving.
+//!
+//! An skb's address is reused, so a journey belongs to one *generation* of an address.
+//!
+//! - A generation **opens** at a birth: `DeviceQueue` of a packet made here (`skb_iif` 0),
+//!   `BacklogQueue`, `GroReceive`, or `Receive` when the address is not known or its generation was
+//!   already received on that device and not sent since. None of these is a birth while this CPU
+//!   is inside an unfinished transmit of the same skb (veth, loopback, stacked devices), nor on
+//!   the far side of the veth that the generation was sent into, nor on a tunnel device that gets
+//!   what another device received.
+//! - It **closes** when a free is seen, when its address is born again, when its content is
+//!   contradicted, or [`IDLE`] after its last event (event time, never the clock). A generation freed inside a
+//!   transmit stays until that transmit is finished: the driver's answer is its last step.
+//! - An event whose address has no generation opens one that is [`Ambiguity::BirthNotObserved`],
+//!   unless it is a clone (same content as a recent packet, see `clones`), a segment of the GSO
+//!   skb this CPU is sending, or a packet made here and discarded before it was queued.
+//! - Different fingerprints prove two packets. At anything but a birth that is a birth missed:
+//!   [`Ambiguity::ContentContradicts`].
+//! - Lost events of a CPU make what happened on it doubtful: [`Ambiguity::LossWhileOpen`], unless
+//!   the content says that it is still the same packet.
+//!
+//! `Retransmit` names the socket's original, which never travels, so it belongs to no journey.
+//!
+//! Memory is bounded by what is in flight: open generations by [`MAX_OPEN`] and [`MAX_STEPS_HELD`]
+//! (beyond, the quietest is closed and counted), remembered content by `twins`, plus eight bytes for
+//! each address ever seen (the kernel's, so as many as skbs ever existed at once).
+
+mod clones;
+mod generation;
+#[cfg(test)]
+mod tests;
+mod transmit;
+mod twins;
+
+use std::collections::VecDeque;
+
+use psc_formats::event::DeviceId;
+use psc_formats::packet::Headers;
+use psc_formats::{Event, EventKind, Manifest, Ns, SkbAddr, Tables};
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::engine::{Ambiguity, ClosedJourney, JourneyId, Lineage, Outcome, SkbId};
+use generation::{End, Generation, NONE, Slab, Stage};
+use transmit::{Transmit, Transmits};
+use twins::{Twin, Twins};
+
+/// A generation without events for this long (event time, nanoseconds) is closed.
+pub const IDLE: u64 = 60_000_000_000;
+
+/// Generations open at most.
+pub const MAX_OPEN: usize = 1 << 20;
+
+/// Steps held in open generations at most.
+pub const MAX_STEPS_HELD: usize = 1 << 22;
+
+/// Steps of one journey at most; what follows opens another.
+const MAX_STEPS: usize = 4096;
+
+/// How long a discarded echo reply waits for the raw socket that got a clone of it.
+const CLONE_READ_WINDOW: u64 = 1_000_000_000;
+
+/// Discarded echo replies waiting at most.
+const MAX_WAITING: usize = 1 << 14;
+
+/// What came of the events that could not be placed or kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct JourneyCounts {
+    /// Journeys opened.
+    pub opened: u64,
+    /// Driver answers whose transmit was not seen.
+    pub unattributed: u64,
+    /// Generations closed because too many were open.
+    pub evicted: u64,
+}
+
+/// Where an event went.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Placed {
+    slot: u32,
+    /// The journey.
+    pub(crate) id: JourneyId,
+    /// It opened the journey.
+    pub(crate) opens: bool,
+    /// The journey is a packet of its own: no clone, copy or segment of another.
+    pub(crate) packet: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Address {
+    /// Generation that the next birth gets.
+    next: u32,
+    /// Slot of the open generation, or [`NONE`].
+    slot: u32,
+}
+
+/// Joins ordered events to journeys.
+#[derive(Debug)]
+pub struct Journeys {
+    addresses: FxHashMap<SkbAddr, Address>,
+    slab: Slab,
+    transmits: Transmits,
+    twins: Twins,
+    /// Per CPU, the GSO skb last queued or dequeued there.
+    segmented: Vec<Option<(u32, JourneyId)>>,
+    /// Per CPU, the time of the first event after lost ones.
+    gaps: Vec<Ns>,
+    waiting: VecDeque<(Ns, u32, JourneyId)>,
+    /// Closed and not yet told.
+    closed: VecDeque<u32>,
+    finished: Vec<Transmit>,
+    /// Numbers of the reasons that are no drop.
+    harmless: FxHashSet<u32>,
+    no_socket: Option<u32>,
+    steps_held: usize,
+    now: Ns,
+    last_id: u64,
+    counts: JourneyCounts,
+}
+
+impl Journeys {
+    /// Journeys of a recording made as `manifest` says.
+    pub fn new(manifest: &Manifest) -> Self {
+        let named = |names: &'static [&str]| {
+            manifest.drop_reasons.iter().filter_map(move |(number, name)| {
+                let name = name.trim_start_matches("SKB_").trim_start_matches("DROP_REASON_");
+                names.contains(&name).then_some(*number)
+            })
+        };
+        // 0 is SKB_NOT_DROPPED_YET on every kernel that has reasons, whether or not it is named.
+        let harmless = named(&["NOT_DROPPED_YET", "CONSUMED"]).chain([0]).collect();
+        Self {
+            addresses: FxHashMap::default(),
+            slab: Slab::default(),
+            transmits: Transmits::default(),
+            twins: Twins::default(),
+            segmented: Vec::new(),
+            gaps: Vec::new(),
+            waiting: VecDeque::new(),
+            closed: VecDeque::new(),
+            finished: Vec::new(),
+            harmless,
+            no_socket: named(&["NO_SOCKET"]).next(),
+            steps_held: 0,
+            now: Ns(0),
+            last_id: 0,
+            counts: JourneyCounts::default(),
+        }
+    }
+
+    /// Counts so far.
+    pub fn counts(&self) -> JourneyCounts {
+        self.counts
+    }
+
+    /// Finds or opens the journey of an event and makes the event its last step. `gap` says that
+    /// events of its CPU are missing immediately before it; `headers` and `bytes` are what it
+    /// carries. On `Err`, the event belongs to no journey.
+    ///
+    /// Journeys that this closes can be taken with [`Self::take_closed`] at once; the one it
+    /// joins, if it ended, after [`Self::settle`].
+    #[allow(clippy::result_large_err, reason = "the event goes back to whoever moved it in")]
+    pub(crate) fn admit(
+        &mut self,
+        event: Event,
+        gap: bool,
+        headers: Option<&Headers>,
+        bytes: &[u8],
+        tables: &Tables,
+    ) -> Result<Placed, Event> {
+        self.now = self.now.max(event.at);
+        self.expire();
+        if gap {
+            self.lost_before(&event);
+        }
+        let Some((slot, opens)) = self.place(&event, headers, bytes, tables) else {
+            return Err(event);
+        };
+        self.track(slot, &event);
+        let generation = self.slab.get_mut(slot);
+        generation.last_at = event.at;
+        generation.last_cpu = event.cpu;
+        if let Some(headers) = headers
+            && generation.last_headers() != Some(headers)
+        {
+            generation.headers.push((generation.steps.len() as u32, *headers));
+            generation.flow = generation.flow.or_else(|| headers.tuple());
+        }
+        generation.steps.push(event);
+        let (id, packet) = (generation.id, generation.lineage.is_empty());
+        self.steps_held += 1;
+        self.slab.touch(slot);
+        Ok(Placed { slot, id, opens, packet })
+    }
+
+    /// The event just admitted, and the headers last known of its journey.
+    pub(crate) fn last_step(&self, placed: Placed) -> (Option<&Event>, Option<&Headers>) {
+        let generation = self.slab.get(placed.slot);
+        (generation.steps.last(), generation.last_headers())
+    }
+
+    /// Closes the journey just admitted to, if its end has been seen.
+    pub(crate) fn settle(&mut self, placed: Placed) {
+        if self.slab.holds(placed.slot, placed.id) {
+            self.close_if_over(placed.slot);
+        }
+    }
+
+    /// Hands the oldest closed journey to `tell`; false when there is none.
+    pub(crate) fn take_closed(&mut self, tell: impl FnOnce(&ClosedJourney)) -> bool {
+        let Some(slot) = self.closed.pop_front() else { return false };
+        let outcome = outcome(self.slab.get(slot));
+        let generation = self.slab.get_mut(slot);
+        let closed = ClosedJourney {
+            id: generation.id,
+            skb: generation.skb,
+            steps: std::mem::take(&mut generation.steps),
+            headers: std::mem::take(&mut generation.headers),
+            flow: generation.flow,
+            outcome,
+            ambiguous: generation.ambiguous,
+            lineage: std::mem::take(&mut generation.lineage),
+            clone: generation.is_clone,
+        };
+        tell(&closed);
+        let generation = self.slab.get_mut(slot);
+        generation.steps = closed.steps;
+        generation.headers = closed.headers;
+        generation.lineage = closed.lineage;
+        self.slab.free(slot);
+        true
+    }
+
+    /// Closes everything that is open, oldest journey first.
+    pub(crate) fn end(&mut self) {
+        let mut open: Vec<(JourneyId, u32)> =
+            self.slab.open_slots().map(|slot| (self.slab.get(slot).id, slot)).collect();
+        open.sort_unstable();
+        for (_, slot) in open {
+            self.close(slot);
+        }
+    }
+
+    /// The generation that `event` belongs to, and whether the event opened it.
+    fn place(
+        &mut self,
+        event: &Event,
+        headers: Option<&Headers>,
+        bytes: &[u8],
+        tables: &Tables,
+    ) -> Option<(u32, bool)> {
+        if let EventKind::Captured { .. } = event.kind {
+            let slot = self.open(event);
+            // A capture has no frees: its one event is the whole journey.
+            self.ended(slot, End::Consumed);
+            return Some((slot, true));
+        }
+        if event.skb == SkbAddr(0) {
+            return None;
+        }
+        let current = self.current(event.skb);
+        if let EventKind::TransmitDone { .. } = event.kind {
+            return self.answered(event, current).map(|slot| (slot, false));
+        }
+        if let EventKind::Retransmit { .. } = event.kind {
+            return None;
+        }
+        let nested = self.nested(event);
+        let identity = || clones::identity(event.content, headers, bytes);
+
+        if nested.is_none() && self.is_birth(event, current, tables) {
+            let identity = identity();
+            if let Some(old) = current {
+                self.close(old);
+            }
+            let slot = self.open(event);
+            if identity != 0 {
+                self.join_copy(slot, event, identity, tables);
+                let id = self.slab.get(slot).id;
+                self.twins.insert(self.now, identity, Twin { id, slot });
+            }
+            return Some((slot, true));
+        }
+        if let Some(slot) = nested.or(current) {
+            let full = self.slab.get(slot).steps.len() >= MAX_STEPS;
+            if !full && (self.rewrites(slot, event, nested.is_some()) || self.fits(slot, event)) {
+                return Some((slot, false));
+            }
+            self.close(slot);
+            let slot = self.open(event);
+            self.slab.get_mut(slot).ambiguous = Some(if full {
+                Ambiguity::BirthNotObserved
+            } else {
+                Ambiguity::ContentContradicts
+            });
+            return Some((slot, !full));
+        }
+        self.open_unborn(event, identity(), headers, tables)
+    }
+
+    /// Opens a generation whose birth was not seen.
+    fn open_unborn(
+        &mut self,
+        event: &Event,
+        identity: u64,
+        headers: Option<&Headers>,
+        tables: &Tables,
+    ) -> Option<(u32, bool)> {
+        let ends = matches!(event.kind, EventKind::Free { .. } | EventKind::Consume { .. });
+        // Sockets of other families free skbs, too; without content it is no packet.
+        if ends && event.content == 0 && headers.is_none() {
+            return None;
+        }
+        let slot = self.open(event);
+        let id = self.slab.get(slot).id;
+        let twin = if identity == 0 { None } else { self.twins.get(identity) };
+        if let Some(twin) = twin
+            && clones::can_be_clone(event, tables)
+        {
+            let reads = matches!(event.kind, EventKind::CopyToUser { .. })
+                && !clones::is_watcher(event, tables);
+            if reads && self.slab.holds(twin.slot, twin.id) {
+                self.slab.get_mut(twin.slot).clone_read = true;
+                self.slab.get_mut(twin.slot).waiting = false;
+                self.close_if_over(twin.slot);
+            }
+            let generation = self.slab.get_mut(slot);
+            generation.lineage.push((Lineage::Clone, twin.id));
+            generation.is_clone = true;
+            return Some((slot, true));
+        }
+        if let Some(parent) = self.segmented_by(event, headers) {
+            let generation = self.slab.get_mut(slot);
+            generation.lineage.push((Lineage::Segment, parent));
+            return Some((slot, true));
+        }
+        let made_here = matches!(event.kind, EventKind::Free { .. }) && event.iif == 0;
+        if !made_here {
+            self.slab.get_mut(slot).ambiguous = Some(Ambiguity::BirthNotObserved);
+        }
+        if identity != 0 {
+            self.twins.insert(self.now, identity, Twin { id, slot });
+        }
+        Some((slot, true))
+    }
+
+    /// The open generation of an address.
+    fn current(&self, skb: SkbAddr) -> Option<u32> {
+        self.addresses.get(&skb).map(|address| address.slot).filter(|&slot| slot != NONE)
+    }
+
+    /// The generation that this CPU is inside a transmit of, if it is `event`'s skb and not freed.
+    fn nested(&self, event: &Event) -> Option<u32> {
+        self.transmits
+            .of(event.cpu)
+            .find(|transmit| transmit.skb == event.skb)
+            .filter(|transmit| self.slab.holds(transmit.slot, transmit.id))
+            .map(|transmit| transmit.slot)
+            .filter(|&slot| self.slab.get(slot).end.is_none())
+    }
+
+    /// Whether `event`, not inside a transmit of its skb, is the first of a new packet.
+    fn is_birth(&self, event: &Event, current: Option<u32>, tables: &Tables) -> bool {
+        let stage = current.map(|slot| self.slab.get(slot).stage);
+        match event.kind {
+            EventKind::DeviceQueue {} => event.iif == 0,
+            EventKind::BacklogQueue {} | EventKind::GroReceive {} => match stage {
+                Some(Stage::Transmitted(from)) => !clones::are_peers(from, event.device, tables),
+                Some(Stage::Received(_)) => !clones::is_tunnel(event.device, tables),
+                _ => true,
+            },
+            EventKind::Receive {} => match stage {
+                None => true,
+                Some(Stage::Received(device)) => device == event.device && device != DeviceId(0),
+                Some(_) => false,
+            },
+            _ => false,
+        }
+    }
+
+    /// Whether the stack may have made another packet of this skb at `event`, which then is the same
+    /// generation whatever its content: a tunnel device sending or receiving it, decryption, or the
+    /// last fragment's skb that carries the whole datagram on. Takes the new content over.
+    fn rewrites(&mut self, slot: u32, event: &Event, nested: bool) -> bool {
+        let generation = self.slab.get_mut(slot);
+        let arrives = matches!(event.kind, EventKind::BacklogQueue {} | EventKind::GroReceive {});
+        let opened = || {
+            matches!(generation.stage, Stage::Received(_))
+                && generation.last_headers().is_some_and(clones::may_be_unwrapped)
+        };
+        let rewrites = nested || arrives || opened();
+        if rewrites && event.content != 0 {
+            generation.content = event.content;
+        }
+        rewrites
+    }
+
+    /// Whether `event` can belong to the generation in `slot`; marks what is doubtful.
+    fn fits(&mut self, slot: u32, event: &Event) -> bool {
+        let gap_after = |cpu: u16, at: Ns| self.gaps.get(cpu as usize).is_some_and(|gap| *gap > at);
+        let generation = self.slab.get(slot);
+        let known = event.content != 0 && generation.content != 0;
+        if known && event.content != generation.content {
+            return false;
+        }
+        let lost = !known
+            && (gap_after(event.cpu, generation.last_at)
+                || gap_after(generation.last_cpu, generation.last_at));
+        let generation = self.slab.get_mut(slot);
+        if generation.content == 0 {
+            generation.content = event.content;
+        }
+        if lost {
+            generation.ambiguous.get_or_insert(Ambiguity::LossWhileOpen);
+        }
+        true
+    }
+
+    /// The generation that a driver's answer is about.
+    fn answered(&mut self, event: &Event, current: Option<u32>) -> Option<u32> {
+        let mut finished = std::mem::take(&mut self.finished);
+        self.transmits.finish(event.cpu, event.skb, &mut finished);
+        let found = finished
+            .first()
+            .filter(|transmit| self.slab.holds(transmit.slot, transmit.id))
+            .map(|transmit| transmit.slot);
+        for transmit in finished.drain(..) {
+            self.forget(transmit, found);
+        }
+        self.finished = finished;
+        // After lost events the CPU's transmits are forgotten; the generation still tells.
+        let found = found.or_else(|| {
+            current.filter(|&slot| {
+                let generation = self.slab.get(slot);
+                matches!(generation.stage, Stage::Transmitting(_))
+                    && generation.last_cpu == event.cpu
+            })
+        });
+        self.counts.unattributed += u64::from(found.is_none());
+        found
+    }
+
+    /// Takes back a transmit's hold on its generation; `keep` is closed by `settle`, not here.
+    fn forget(&mut self, transmit: Transmit, keep: Option<u32>) {
+        if self.slab.holds(transmit.slot, transmit.id) {
+            let generation = self.slab.get_mut(transmit.slot);
+            generation.transmits = generation.transmits.saturating_sub(1);
+            if keep != Some(transmit.slot) {
+                self.close_if_over(transmit.slot);
+            }
+        }
+    }
+
+    /// Joins the generation just opened by `event` to the one that a veth peer with XDP copied.
+    fn join_copy(&mut self, slot: u32, event: &Event, identity: u64, tables: &Tables) {
+        if !matches!(event.kind, EventKind::GroReceive {} | EventKind::Receive {}) {
+            return;
+        }
+        let Some(twin) = self.twins.get(identity) else { return };
+        if !self.slab.holds(twin.slot, twin.id) || self.slab.get(twin.slot).copy_found {
+            return;
+        }
+        let (Stage::Transmitted(from) | Stage::Transmitting(from)) = self.slab.get(twin.slot).stage
+        else {
+            return;
+        };
+        if clones::are_peers(from, event.device, tables) {
+            self.slab.get_mut(twin.slot).copy_found = true;
+            self.slab.get_mut(slot).lineage.push((Lineage::Copy, twin.id));
+        }
+    }
+
+    /// The GSO skb that this CPU is sending, when `event` starts one of its segments.
+    fn segmented_by(&self, event: &Event, headers: Option<&Headers>) -> Option<JourneyId> {
+        if !matches!(event.kind, EventKind::TransmitStart {}) {
+            return None;
+        }
+        let (slot, id) = self.segmented.get(event.cpu as usize).copied().flatten()?;
+        if !self.slab.holds(slot, id) {
+            return Some(id).filter(|_| headers.is_none());
+        }
+        let flow = self.slab.get(slot).flow;
+        headers.is_none_or(|headers| headers.tuple() == flow).then_some(id)
+    }
+
+    /// What an event does to its generation.
+    fn track(&mut self, slot: u32, event: &Event) {
+        let cpu = event.cpu as usize;
+        let id = self.slab.get(slot).id;
+        match event.kind {
+            EventKind::GroReceive {} | EventKind::BacklogQueue {} => {
+                self.slab.get_mut(slot).stage = Stage::Arriving;
+            }
+            EventKind::Receive {} => {
+                self.slab.get_mut(slot).stage = Stage::Received(event.device);
+            }
+            EventKind::DeviceQueue {} | EventKind::QdiscDequeue { .. } => {
+                let generation = self.slab.get_mut(slot);
+                if generation.end.is_none() {
+                    generation.stage = Stage::Queued;
+                }
+                if event.gso.size != 0 {
+                    if self.segmented.len() <= cpu {
+                        self.segmented.resize(cpu + 1, None);
+                    }
+                    self.segmented[cpu] = Some((slot, id));
+                }
+            }
+            EventKind::TransmitStart {} => {
+                let generation = self.slab.get_mut(slot);
+                generation.stage = Stage::Transmitting(event.device);
+                generation.transmits += 1;
+                let transmit = Transmit { skb: event.skb, slot, id };
+                if let Some(forgotten) = self.transmits.start(event.cpu, transmit) {
+                    self.forget(forgotten, Some(slot));
+                }
+            }
+            EventKind::TransmitDone { rc } => {
+                let generation = self.slab.get_mut(slot);
+                if let Stage::Transmitting(device) = generation.stage {
+                    // NETDEV_TX_BUSY (0x10) and above: the driver did not take it.
+                    let taken = (0..0x10).contains(&rc);
+                    generation.stage =
+                        if taken { Stage::Transmitted(device) } else { Stage::Queued };
+                }
+            }
+            EventKind::CopyToUser { .. } => self.slab.get_mut(slot).copied = true,
+            EventKind::Consume { .. } => self.ended(slot, End::Consumed),
+            EventKind::Free { reason, .. } if self.harmless.contains(&reason) => {
+                self.ended(slot, End::Consumed);
+            }
+            EventKind::Free { reason, location } => {
+                self.ended(slot, End::Freed { reason, location });
+                self.wait_for_clone(slot, reason);
+            }
+            _ => {}
+        }
+    }
+
+    fn ended(&mut self, slot: u32, end: End) {
+        let generation = self.slab.get_mut(slot);
+        generation.end = Some(end);
+        let addr = generation.skb.addr;
+        if let Some(address) = self.addresses.get_mut(&addr)
+            && address.slot == slot
+        {
+            address.slot = NONE;
+        }
+    }
+
+    /// An echo reply goes to raw sockets as clones and is itself freed with `NO_SOCKET` when no ping
+    /// socket waits for it. Whether that was a drop is known when a clone is read, or is not.
+    fn wait_for_clone(&mut self, slot: u32, reason: u32) {
+        let generation = self.slab.get_mut(slot);
+        let icmp = generation.last_headers().and_then(Headers::protocol);
+        if Some(reason) != self.no_socket || !matches!(icmp, Some(1 | 58)) {
+            return;
+        }
+        if generation.is_clone || generation.clone_read {
+            return;
+        }
+        generation.waiting = true;
+        self.waiting.push_back((self.now, slot, generation.id));
+        if self.waiting.len() > MAX_WAITING {
+            self.stop_waiting();
+        }
+    }
+
+    fn stop_waiting(&mut self) {
+        if let Some((_, slot, id)) = self.waiting.pop_front()
+            && self.slab.holds(slot, id)
+        {
+            self.slab.get_mut(slot).waiting = false;
+            self.close_if_over(slot);
+        }
+    }
+
+    /// Closes what event time or the bounds say is over.
+    fn expire(&mut self) {
+        while let Some(&(since, ..)) = self.waiting.front()
+            && since.0.saturating_add(CLONE_READ_WINDOW) < self.now.0
+        {
+            self.stop_waiting();
+        }
+        while let Some(slot) = self.slab.oldest() {
+            let idle = self.slab.get(slot).last_at.0.saturating_add(IDLE) < self.now.0;
+            let crowded = self.slab.live() > MAX_OPEN || self.steps_held > MAX_STEPS_HELD;
+            if !idle && !crowded {
+                break;
+            }
+            self.counts.evicted += u64::from(!idle);
+            self.close(slot);
+        }
+    }
+
+    /// Events of this CPU are missing before `event`: what it was doing is not known any more.
+    fn lost_before(&mut self, event: &Event) {
+        let cpu = event.cpu as usize;
+        if self.gaps.len() <= cpu {
+            self.gaps.resize(cpu + 1, Ns(0));
+        }
+        self.gaps[cpu] = event.at;
+        let mut finished = std::mem::take(&mut self.finished);
+        self.transmits.forget(event.cpu, &mut finished);
+        for transmit in finished.drain(..) {
+            self.forget(transmit, None);
+        }
+        self.finished = finished;
+        if let Some(segmented) = self.segmented.get_mut(cpu) {
+            *segmented = None;
+        }
+    }
+
+    fn open(&mut self, event: &Event) -> u32 {
+        let slot = self.slab.open();
+        self.last_id += 1;
+        self.counts.opened += 1;
+        let generation = self.slab.get_mut(slot);
+        generation.id = JourneyId(self.last_id);
+        generation.skb = SkbId { addr: event.skb, generation: 0 };
+        generation.content = event.content;
+        generation.last_at = event.at;
+        generation.last_cpu = event.cpu;
+        // A captured packet has no address, or a made-up one that must not pile up here.
+        if !matches!(event.kind, EventKind::Captured { .. }) {
+            let address =
+                self.addresses.entry(event.skb).or_insert(Address { next: 0, slot: NONE });
+            generation.skb.generation = address.next;
+            address.next = address.next.wrapping_add(1);
+            address.slot = slot;
+        }
+        slot
+    }
+
+    fn close_if_over(&mut self, slot: u32) {
+        let generation = self.slab.get(slot);
+        if generation.end.is_some() && generation.transmits == 0 && !generation.waiting {
+            self.close(slot);
+        }
+    }
+
+    fn close(&mut self, slot: u32) {
+        let addr = self.slab.get(slot).skb.addr;
+        if let Some(address) = self.addresses.get_mut(&addr)
+            && address.slot == slot
+        {
+            address.slot = NONE;
+        }
+        let generation = self.slab.get_mut(slot);
+        if generation.closing {
+            return;
+        }
+        self.steps_held -= generation.steps.len();
+        let gap = self.gaps.get(generation.last_cpu as usize).copied().unwrap_or_default();
+        if generation.end.is_none() && gap > generation.last_at {
+            generation.ambiguous.get_or_insert(Ambiguity::LossWhileOpen);
+        }
+        self.slab.close(slot);
+        self.closed.push_back(slot);
+    }
+}
+
+/// How a generation ended, from what was seen of it.
+fn outcome(generation: &Generation) -> Outcome {
+    let captured =
+        matches!(generation.steps.first().map(|e| &e.kind), Some(EventKind::Captured { .. }));
+    match generation.end {
+        Some(_) if captured => Outcome::EndNotObserved,
+        Some(End::Freed { reason, location })
+            if !generation.copied && !generation.clone_read && !generation.is_clone =>
+        {
+            Outcome::Dropped { reason, location }
+        }
+        Some(_) => Outcome::Delivered,
+        None if generation.copied => Outcome::Delivered,
+        None => match generation.stage {
+            Stage::Transmitted(_) => Outcome::Delivered,
+            _ => Outcome::EndNotObserved,
+        },
+    }
+}
