@@ -9,13 +9,14 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::command::{self, Lines, Running};
+use crate::golden;
 use crate::netns::{self, Pair};
 use crate::setup::{self, Purpose};
 use crate::traffic::port;
 use crate::{Options, interrupt};
 
 /// What a machine that may not record replays instead.
-const SHIPPED: &str = "testdata/recordings/demo.psc";
+pub(crate) const SHIPPED: &str = "testdata/recordings/demo.psc";
 
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let mut seconds = 10.0_f64;
@@ -56,7 +57,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
 }
 
 /// Builds `psc` as users get it and returns its path.
-fn build(root: &Path, live: bool) -> Result<PathBuf> {
+pub(crate) fn build(root: &Path, live: bool) -> Result<PathBuf> {
     println!("Building psc ({}) …", if live { "release" } else { "release, without recording" });
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
@@ -110,7 +111,7 @@ fn shipped_recording(root: &Path, reason: &str) -> Result<PathBuf> {
 }
 
 /// Records the mix across two namespaces.
-fn record(psc: &Path, recording: &Path, time: Duration) -> Result<()> {
+pub(crate) fn record(psc: &Path, recording: &Path, time: Duration) -> Result<()> {
     let pair = Pair::create("demo")?;
     forbid(&pair)?;
     println!(
@@ -124,9 +125,10 @@ fn record(psc: &Path, recording: &Path, time: Duration) -> Result<()> {
     let mut server = Running::start(server.arg("serve").stdout(Stdio::piped()))?;
     ready(&mut server)?;
 
-    let mut command = Command::new(psc);
-    command.args(["record", "--force", "--netns", pair.client.name()]);
-    command.args(["--netns", pair.server.name(), "--output"]).arg(recording);
+    let mut command = golden::recorder(psc, &pair);
+    // The file is named from its own folder: no path of this machine in what is handed out.
+    command.current_dir(recording.parent().unwrap_or(Path::new(".")));
+    command.arg(recording.file_name().context("the recording has no name")?);
     println!("Recording: {}", command::shown(&command));
     let (mut recorder, mut said) = start_recorder(&mut command)?;
 

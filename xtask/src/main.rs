@@ -9,6 +9,7 @@
 mod bench;
 mod command;
 mod demo;
+mod golden;
 mod interrupt;
 mod kernels;
 mod licences;
@@ -32,6 +33,8 @@ usage: cargo xtask <command>
                                    skipped live test into a failure
   bench [--rounds N] [--seconds N] [--only PART]
                                    what recording costs, bytes on disk, events per second
+  golden [NAME…]                   record testdata/recordings (and captures) anew; then look at
+                                   what changes with UPDATE_GOLDEN=1 cargo test --test golden
   kernels [6.1 6.12]               the capture tests on Debian's stock kernels, under emulation
   licences                         check the licence of every dependency against deny.toml
 ";
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
             "demo" => demo::run(rest),
             "test" => test::run(rest),
             "bench" => bench::run(rest),
+            "golden" => golden::run(rest),
             "licences" => licences::run(rest),
             "kernels" => kernels::run(rest),
             // Run by the other verbs inside a namespace.

@@ -27,24 +27,16 @@ struct Kind {
 }
 
 pub(super) fn run(plan: &Plan) -> Result<Value> {
-    let v4 = &plan.to;
-    let mut kinds = vec![
-        bulk(at(v4, port::SINK)?)?,
-        requests("HTTP requests over IPv4", at(v4, port::HTTP)?),
-        echoes("UDP echoes over IPv4", at(v4, port::ECHO)?)?,
-        refused("TCP connections refused", at(v4, port::CLOSED)?),
-        unreachable("UDP datagrams to a closed port", at(v4, port::CLOSED)?)?,
-        filtered("UDP datagrams that nftables drops", at(v4, port::FILTERED)?)?,
-    ];
-    if let Some(v6) = &plan.to6 {
-        kinds.push(requests("HTTP requests over IPv6", at(v6, port::HTTP)?));
-        kinds.push(echoes("UDP echoes over IPv6", at(v6, port::ECHO)?)?);
+    let mut names = vec!["bulk", "http", "echo", "refused", "unreachable", "filtered"];
+    if plan.to6.is_some() {
+        names.extend(["http6", "echo6"]);
     }
+    let kinds = names.into_iter().map(|name| kind(plan, name)).collect::<Result<Vec<_>>>()?;
     let end = Instant::now() + plan.time;
     let mut threads: Vec<_> =
         kinds.into_iter().map(|kind| thread::spawn(move || repeat(kind, end))).collect();
     for (name, host) in
-        [("pings over IPv4", Some(v4.clone())), ("pings over IPv6", plan.to6.clone())]
+        [("pings over IPv4", Some(plan.to.clone())), ("pings over IPv6", plan.to6.clone())]
     {
         if let Some(host) = host {
             let time = plan.time;
@@ -57,6 +49,39 @@ pub(super) fn run(plan: &Plan) -> Result<Value> {
         done.insert(name, count);
     }
     Ok(Value::Object(done))
+}
+
+/// Each kind a few times, one after the other, without pause.
+pub(super) fn few(plan: &Plan) -> Result<Value> {
+    let mut done = Map::new();
+    for (name, count) in &plan.steps {
+        let mut kind = kind(plan, name)?;
+        let mut total = 0;
+        for _ in 0..*count {
+            total += (kind.step)().with_context(|| kind.name)?;
+        }
+        done.insert(kind.name.to_owned(), json!({ "count": total, "unit": kind.unit }));
+    }
+    Ok(Value::Object(done))
+}
+
+/// A kind by its short name.
+fn kind(plan: &Plan, name: &str) -> Result<Kind> {
+    let v4 = &plan.to;
+    let v6 = || plan.to6.as_ref().with_context(|| format!("{name} needs --to6"));
+    Ok(match name {
+        "bulk" => bulk(at(v4, port::SINK)?)?,
+        "http" => requests("HTTP requests over IPv4", at(v4, port::HTTP)?),
+        "http6" => requests("HTTP requests over IPv6", at(v6()?, port::HTTP)?),
+        "echo" => echoes("UDP echoes over IPv4", at(v4, port::ECHO)?)?,
+        "echo6" => echoes("UDP echoes over IPv6", at(v6()?, port::ECHO)?)?,
+        "refused" => refused("TCP connections refused", at(v4, port::CLOSED)?),
+        "unreachable" => unreachable("UDP datagrams to a closed port", at(v4, port::CLOSED)?)?,
+        "filtered" => unanswered("UDP datagrams that nftables drops", at(v4, port::FILTERED)?)?,
+        "overflow" => unanswered("UDP datagrams to a full socket", at(v4, port::DEAF)?)?,
+        "unaccepted" => unaccepted("TCP connections never accepted", at(v4, port::DEAF)?),
+        other => anyhow::bail!("there is no traffic '{other}'"),
+    })
 }
 
 fn at(host: &str, port: u16) -> Result<SocketAddr> {
@@ -173,13 +198,28 @@ fn unreachable(name: &'static str, to: SocketAddr) -> Result<Kind> {
     Ok(Kind { name, unit: "datagrams", every: Duration::from_millis(1100), step: Box::new(step) })
 }
 
-fn filtered(name: &'static str, to: SocketAddr) -> Result<Kind> {
+fn unanswered(name: &'static str, to: SocketAddr) -> Result<Kind> {
     let socket = socket(to)?;
     let step = move || {
-        socket.send(b"not allowed in")?;
+        socket.send(b"nobody will read this")?;
         Ok(1)
     };
     Ok(Kind { name, unit: "datagrams", every: Duration::from_millis(200), step: Box::new(step) })
+}
+
+/// Connections to a listener that accepts none: those beyond its queue time out. Counts attempts; the
+/// ones that were established stay open until the end.
+fn unaccepted(name: &'static str, to: SocketAddr) -> Kind {
+    let mut open = Vec::new();
+    let step = move || {
+        match TcpStream::connect_timeout(&to, Duration::from_millis(200)) {
+            Ok(stream) => open.push(stream),
+            Err(error) if error.kind() == ErrorKind::TimedOut => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(1)
+    };
+    Kind { name, unit: "attempts", every: Duration::from_millis(500), step: Box::new(step) }
 }
 
 fn ping(name: &str, host: &str, time: Duration) -> Result<(String, Value)> {

@@ -3,6 +3,7 @@
 //! Built in, so that demo and bench depend on no traffic tool but `ping`. Each client prints one JSON
 //! line that says what it did; that is what replay's numbers are compared with.
 
+mod deaf;
 mod load;
 mod mix;
 mod serve;
@@ -11,7 +12,7 @@ pub(crate) use load::Meter;
 
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::Options;
@@ -26,6 +27,8 @@ pub(crate) mod port {
     pub(crate) const ECHO: u16 = 9000;
     /// UDP: reads and counts.
     pub(crate) const FLOOD: u16 = 9001;
+    /// TCP and UDP: bound, but never read or accepted.
+    pub(crate) const DEAF: u16 = 9002;
     /// Nobody listens, on TCP or on UDP.
     pub(crate) const CLOSED: u16 = 4444;
     /// UDP: dropped by the server's nftables rule.
@@ -42,17 +45,20 @@ struct Plan {
     time: Duration,
     /// Connections at once.
     connections: u32,
+    /// For `few`: which kind, how often.
+    steps: Vec<(String, u32)>,
 }
 
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let Some((verb, rest)) = args.split_first() else {
-        bail!("traffic serve|mix|bulk|requests|flood");
+        bail!("traffic serve|deaf|mix|few|bulk|requests|flood");
     };
     let mut plan = Plan {
         to: crate::netns::SERVER4.to_owned(),
         to6: None,
         time: Duration::from_secs(10),
         connections: 8,
+        steps: Vec::new(),
     };
     let mut options = Options::new(rest);
     while let Some(name) = options.name() {
@@ -61,11 +67,18 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
             "--to6" => plan.to6 = Some(options.value(name)?),
             "--seconds" => plan.time = Duration::try_from_secs_f64(options.value(name)?)?,
             "--connections" => plan.connections = options.value(name)?,
+            "--do" => {
+                let step: String = options.value(name)?;
+                let (kind, count) = step.split_once('=').context("--do KIND=COUNT")?;
+                plan.steps.push((kind.to_owned(), count.parse().context("--do KIND=COUNT")?));
+            }
             other => bail!("traffic {verb} has no option '{other}'"),
         }
     }
     let done: Value = match verb.as_str() {
         "serve" => return serve::run(),
+        "deaf" => return deaf::run(),
+        "few" => mix::few(&plan)?,
         "mix" => mix::run(&plan)?,
         "bulk" => load::bulk(&plan)?,
         "requests" => load::requests(&plan)?,
