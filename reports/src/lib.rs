@@ -13,6 +13,7 @@
 
 pub mod escape;
 pub mod json;
+pub mod svg;
 pub mod text;
 pub mod units;
 

@@ -53,6 +53,19 @@ pub fn offset(at: u64, start: u64) -> String {
     format!("{sign}{}.{:06} s", us / 1_000_000, us % 1_000_000)
 }
 
+/// A unit in which every time up to `longest` nanoseconds can be written exactly enough to tell
+/// neighbours apart: the unit's name, for a column's title, and a writer of times in it.
+pub fn column(longest: u64) -> (&'static str, fn(u64) -> String) {
+    fn thousandths(value: u64) -> String {
+        format!("{}.{:03}", count(value / 1_000), value % 1_000)
+    }
+    if longest < 1_000_000_000 {
+        ("µs", thousandths)
+    } else {
+        ("ms", |ns| thousandths(divide(ns, 1_000)))
+    }
+}
+
 /// Bytes, in powers of 1000: `74 B`, `1.50 kB`, `3.40 MB`.
 pub fn bytes(value: u64) -> String {
     if value < 1_000 {
@@ -183,5 +196,9 @@ mod tests {
         assert_eq!(bit_rate(u64::MAX, 1), "18,446,744 Tbit/s");
         assert_eq!(offset(1_500_000_400, 1_000_000_000), "0.500000 s");
         assert_eq!(offset(1, 1_001), "-0.000001 s");
+        let (unit, write) = column(1_204_740);
+        assert_eq!((unit, write(1_156_592).as_str()), ("µs", "1,156.592"));
+        let (unit, write) = column(2_000_000_000);
+        assert_eq!((unit, write(1_156_592).as_str()), ("ms", "1.157"));
     }
 }

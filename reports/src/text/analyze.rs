@@ -102,8 +102,8 @@ fn losses(loss: &ThreeLosses, style: Style, out: &mut impl Write) -> fmt::Result
             out,
             "  recorder  {} of {} events lost ({})",
             units::count(lost),
-            units::count(lost + loss.recorder_kept),
-            units::percent(lost, lost + loss.recorder_kept),
+            units::count(lost.saturating_add(loss.recorder_kept)),
+            units::percent(lost, lost.saturating_add(loss.recorder_kept)),
         ),
         None => writeln!(out, "  recorder  unknown: the source does not say"),
     }
@@ -236,7 +236,7 @@ fn flows(view: &AnalyzeView, style: Style, out: &mut impl Write) -> fmt::Result 
     if view.flows.is_empty() {
         return Ok(());
     }
-    let total = view.flows.len() as u64 + view.flows_omitted;
+    let total = (view.flows.len() as u64).saturating_add(view.flows_omitted);
     let title = format!("{}, most bytes first", units::counted(total, "connection", "connections"));
     heading(&title, style, out)?;
     let mut table = Table::new(vec![

@@ -117,7 +117,7 @@ fn completeness(view: &InfoView, style: Style, out: &mut impl Write) -> fmt::Res
         out,
     )?;
     let stacks = &what.stacks;
-    let checked = stacks.confirmed + stacks.contradicted;
+    let checked = stacks.confirmed.saturating_add(stacks.contradicted);
     let rows = [
         ("events lost", known(what.lost)),
         ("  by a full ring", known(what.ring_full)),
@@ -131,7 +131,7 @@ fn completeness(view: &InfoView, style: Style, out: &mut impl Write) -> fmt::Res
             "stacks",
             format!(
                 "{} observed, {} inferred, {} without; of {} confirmations {} agreed ({})",
-                units::count(stacks.observed + checked),
+                units::count(stacks.observed.saturating_add(checked)),
                 units::count(stacks.inferred),
                 units::count(stacks.none),
                 units::count(checked),

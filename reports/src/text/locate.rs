@@ -13,7 +13,7 @@ use crate::units;
 pub fn locate(view: &LocateView, style: Style, out: &mut impl Write) -> fmt::Result {
     preamble(&view.provenance, style, out)?;
     let shown = view.peers.len() as u64;
-    let peers = units::counted(shown + view.omitted, "peer", "peers");
+    let peers = units::counted(shown.saturating_add(view.omitted), "peer", "peers");
     heading(&format!("{peers}, most bytes first"), style, out)?;
     if view.peers.is_empty() {
         writeln!(out, "  no IP packet with bytes was recorded")?;

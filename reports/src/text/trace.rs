@@ -268,8 +268,9 @@ fn ladder(journey: &Journey, start: u64, style: Style, out: &mut impl Write) -> 
         let line = format!("  ambiguous: {}", escape::terminal(&journey.ambiguous));
         writeln!(out, "{}", style.paint(Ink::Warn, &line))?;
     }
+    let (unit, write) = units::column(journey.duration_ns);
     let mut table = Table::new(vec![
-        number("time"),
+        number(if unit == "µs" { "time, µs" } else { "time, ms" }),
         number("delta"),
         short("layer"),
         words("probe", 20),
@@ -295,7 +296,7 @@ fn ladder(journey: &Journey, start: u64, style: Style, out: &mut impl Write) -> 
         table.painted(
             dropped.then_some(Ink::Bad),
             vec![
-                units::duration(step.at.saturating_sub(journey.first)),
+                write(step.at.saturating_sub(journey.first)),
                 delta,
                 or_dash(&step.layer),
                 or_dash(&step.probe),

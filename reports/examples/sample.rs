@@ -1,0 +1,15 @@
+//! Draws the fixtures' views into a directory, to be looked at: every figure, text and the page.
+
+use std::path::PathBuf;
+
+#[path = "../tests/fixtures/mod.rs"]
+mod fixtures;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let dir = PathBuf::from(std::env::args().nth(1).ok_or("usage: sample DIRECTORY")?);
+    std::fs::create_dir_all(&dir)?;
+    for (name, figure) in fixtures::figures() {
+        std::fs::write(dir.join(format!("{name}.svg")), figure)?;
+    }
+    Ok(())
+}
