@@ -49,6 +49,7 @@ fn main() -> ExitCode {
             "golden" => golden::run(rest),
             "licences" => licences::run(rest),
             "kernels" => kernels::run(rest),
+            "bench-speed" => bench::run_speed(rest),
             // Run by the other verbs inside a namespace.
             "traffic" => traffic::run(rest),
             "help" | "--help" | "-h" => {

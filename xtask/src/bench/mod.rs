@@ -6,6 +6,8 @@
 mod cost;
 mod machine;
 mod size;
+#[cfg(feature = "speed")]
+mod speed;
 mod stats;
 
 use std::fmt::Write as _;
@@ -29,6 +31,13 @@ struct Plan {
     seconds: f64,
 }
 
+impl Plan {
+    /// Where the recording of a load of [`size::LOADS`] is.
+    fn recording(&self, verb: &str) -> PathBuf {
+        self.folder.join(format!("{verb}.psc"))
+    }
+}
+
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let (mut rounds, mut seconds, mut only) = (10, 3.0, String::new());
     let mut options = Options::new(args);
@@ -39,15 +48,15 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
             "--only" => only = options.value(name)?,
             other => bail!(
                 "bench has no option '{other}'; it has --rounds N, --seconds N and \
-                 --only cost|size"
+                 --only cost|size|speed"
             ),
         }
     }
     if rounds < 3 {
         bail!("--rounds {rounds}: a confidence interval needs at least 3");
     }
-    if !["", "cost", "size"].contains(&only.as_str()) {
-        bail!("--only {only}: give cost or size");
+    if !["", "cost", "size", "speed"].contains(&only.as_str()) {
+        bail!("--only {only}: give cost, size or speed");
     }
     interrupt::install()?;
     let root = crate::root()?;
@@ -71,10 +80,28 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     if wanted("size") {
         say(&mut text, &size::measure(&plan)?)?;
     }
+    if wanted("speed") {
+        // A debug build would measure the wrong program, so the release build of xtask measures.
+        let mut own = Command::new(target.join("release/xtask"));
+        own.arg("bench-speed").args(size::LOADS.map(|load| plan.recording(load.verb)));
+        say(&mut text, &command::output(&mut own)?)?;
+    }
     let table = plan.folder.join("bench.md");
     std::fs::write(&table, text).with_context(|| format!("cannot write {}", table.display()))?;
     println!("Written to {}, raw numbers beside it.", table.display());
     Ok(())
+}
+
+/// In-process rates of the recordings given; [`run`] calls it in the release build.
+pub(crate) fn run_speed(args: &[String]) -> Result<()> {
+    #[cfg(feature = "speed")]
+    {
+        let recordings: Vec<PathBuf> = args.iter().map(PathBuf::from).collect();
+        print!("{}", speed::measure(&recordings)?);
+        Ok(())
+    }
+    #[cfg(not(feature = "speed"))]
+    bail!("this xtask was built without what measures {}; run `cargo xtask bench`", args.join(" "))
 }
 
 fn say(text: &mut String, part: &str) -> Result<()> {
@@ -87,6 +114,6 @@ fn build(root: &Path) -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.current_dir(root).args(["build", "--release", "--locked"]);
-    command.args(["--package", "psc", "--package", "xtask"]);
+    command.args(["--package", "psc", "--package", "xtask", "--features", "xtask/speed"]);
     command::run(&mut command)
 }

@@ -14,6 +14,21 @@ use crate::demo::{ready, start_recorder};
 use crate::interrupt;
 use crate::netns::{self, Pair};
 
+/// A load whose recording is weighed here and read for the rates of `speed`.
+#[derive(Clone, Copy)]
+pub(super) struct Load {
+    pub(super) verb: &'static str,
+    name: &'static str,
+    seconds: u32,
+}
+
+/// The three: everything a little, many small transactions, as many events as there can be.
+pub(super) const LOADS: [Load; 3] = [
+    Load { verb: "mix", name: "mix", seconds: 10 },
+    Load { verb: "requests", name: "HTTP", seconds: 3 },
+    Load { verb: "flood", name: "flood", seconds: 3 },
+];
+
 /// What `psc info` says of a recording.
 pub(super) fn info(plan: &Plan, recording: &Path) -> Result<Value> {
     let said =
@@ -30,17 +45,15 @@ pub(super) fn measure(plan: &Plan) -> Result<String> {
         | load | events | all | events alone | with stacks and facts, no packets | packet bytes | file |\n\
         |---|---|---|---|---|---|---|\n"
         .to_owned();
-    for (name, verb, seconds) in
-        [("mix", "mix", 10.0), ("HTTP", "requests", 2.0), ("flood", "flood", 1.0)]
-    {
-        let recording = plan.folder.join(format!("{verb}.psc"));
-        record(plan, &pair, verb, seconds, &recording)?;
-        row(&mut text, name, &info(plan, &recording)?)?;
+    for load in LOADS {
+        let recording = plan.recording(load.verb);
+        record(plan, &pair, load, &recording)?;
+        row(&mut text, load.name, &info(plan, &recording)?)?;
     }
     Ok(text)
 }
 
-fn record(plan: &Plan, pair: &Pair, verb: &str, seconds: f64, recording: &Path) -> Result<()> {
+fn record(plan: &Plan, pair: &Pair, load: Load, recording: &Path) -> Result<()> {
     let mut server = pair.server.traffic()?;
     let mut server = Running::start(server.arg("serve").stdout(Stdio::piped()))?;
     ready(&mut server)?;
@@ -48,8 +61,8 @@ fn record(plan: &Plan, pair: &Pair, verb: &str, seconds: f64, recording: &Path) 
     command.args(["record", "--force", "--output"]).arg(recording);
     let (mut recorder, messages) = start_recorder(&mut command)?;
     let mut client = pair.client.traffic()?;
-    client.args([verb, "--to", netns::SERVER4, "--seconds", &seconds.to_string()]);
-    if pair.ipv6 && verb == "mix" {
+    client.args([load.verb, "--to", netns::SERVER4, "--seconds", &load.seconds.to_string()]);
+    if pair.ipv6 && load.verb == "mix" {
         client.args(["--to6", netns::SERVER6]);
     }
     command::run(client.stdout(Stdio::null()))?;
