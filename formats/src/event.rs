@@ -143,7 +143,7 @@ impl LinkType {
 /// One sighting at one probe.
 ///
 /// Made by the live decoder and by the pcap importer; everything downstream treats both alike.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
     /// When the probe fired, read in the probe.
     pub at: Ns,
@@ -185,7 +185,7 @@ macro_rules! kinds {
     ($( $(#[$doc:meta])* $name:ident = $tag:literal { $( $(#[$fdoc:meta])* $field:ident : $ty:ty ),* $(,)? } )*) => {
         /// What a probe saw. Kinds are semantic: several tracepoints may give one kind, and the
         /// manifest's probe list says which tracepoint it was.
-        #[derive(Clone, Debug, PartialEq, Eq)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum EventKind {
             $( $(#[$doc])* $name { $( $(#[$fdoc])* $field: $ty ),* }, )*
         }
@@ -209,6 +209,13 @@ macro_rules! kinds {
             /// How many integers [`Self::write_args`] writes for `tag`; `None` for an unknown tag.
             pub fn arity(tag: KindTag) -> Option<usize> {
                 match tag { $( $tag => Some(0 $( + <$ty as Arg>::WIDTH )*), )* _ => None }
+            }
+
+            /// Whether the first five integers of `tag` are one 5-tuple, which archives store once
+            /// for all events that share it.
+            pub fn leads_with_tuple(tag: KindTag) -> bool {
+                let widths: &[usize] = match tag { $( $tag => &[$( <$ty as Arg>::WIDTH ),*], )* _ => &[] };
+                widths.first() == Some(&5)
             }
 
             /// The reverse of [`Self::write_args`]; `None` for an unknown tag, too few integers,

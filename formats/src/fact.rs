@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Ns;
 use crate::manifest::ProbeStatus;
 
 /// One fact.
@@ -309,4 +310,49 @@ pub struct EndFact {
     pub reason: String,
     /// Exit status of `-- CMD`.
     pub command_status: Option<i32>,
+}
+
+impl Fact {
+    /// Its `fact` tag: the name of its kind in JSON and in archives.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Device(_) => "device",
+            Self::Symbol(_) => "symbol",
+            Self::Stack(_) => "stack",
+            Self::Task(_) => "task",
+            Self::Socket(_) => "socket",
+            Self::Routes(_) => "routes",
+            Self::Neighbours(_) => "neighbours",
+            Self::Counters(_) => "counters",
+            Self::Sysctls(_) => "sysctls",
+            Self::Loss(_) => "loss",
+            Self::Probe(_) => "probe",
+            Self::Clock(_) => "clock",
+            Self::Notice(_) => "notice",
+            Self::End(_) => "end",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// When it was read, for the facts that say.
+    pub fn at(&self) -> Option<Ns> {
+        match self {
+            Self::Socket(fact) => Some(fact.at),
+            Self::Routes(fact) => Some(fact.at),
+            Self::Neighbours(fact) => Some(fact.at),
+            Self::Counters(fact) => Some(fact.at),
+            Self::Loss(fact) => Some(fact.at),
+            Self::Probe(fact) => Some(fact.at),
+            Self::Clock(fact) => Some(fact.at),
+            Self::Notice(fact) => (fact.at != 0).then_some(fact.at),
+            Self::End(fact) => Some(fact.at),
+            Self::Device(_)
+            | Self::Symbol(_)
+            | Self::Stack(_)
+            | Self::Task(_)
+            | Self::Sysctls(_)
+            | Self::Unknown => None,
+        }
+        .map(Ns)
+    }
 }

@@ -32,7 +32,9 @@ impl FiveTuple {
     }
 
     /// Five integers: source address (low, high half), destination address (low, high half),
-    /// then `sport | dport << 16 | protocol << 32 | v6 << 40`. IPv4 uses the low half only.
+    /// then `sport | dport << 16 | protocol << 32 | v6 << 40 | mixed << 41`: `v6` is the source's
+    /// family, `mixed` says that the destination's differs (no packet has that, but nothing in the
+    /// type forbids it). IPv4 uses the low half only.
     pub fn to_words(&self) -> [u64; 5] {
         fn halves(addr: IpAddr) -> (u64, u64) {
             match addr {
@@ -45,25 +47,32 @@ impl FiveTuple {
         let rest = u64::from(self.sport)
             | u64::from(self.dport) << 16
             | u64::from(self.protocol) << 32
-            | u64::from(self.src.is_ipv6()) << 40;
+            | u64::from(self.src.is_ipv6()) << 40
+            | u64::from(self.src.is_ipv6() != self.dst.is_ipv6()) << 41;
         [src_lo, src_hi, dst_lo, dst_hi, rest]
     }
 
     /// The reverse of [`Self::to_words`]; `None` when the integers are no 5-tuple.
     pub fn from_words(words: [u64; 5]) -> Option<Self> {
         let [src_lo, src_hi, dst_lo, dst_hi, rest] = words;
-        let addr = |lo: u64, hi: u64| -> Option<IpAddr> {
-            match rest >> 40 {
-                0 => (hi == 0 && lo >> 32 == 0).then(|| Ipv4Addr::from(lo as u32).into()),
-                1 => Some(Ipv6Addr::from(u128::from(hi) << 64 | u128::from(lo)).into()),
-                _ => None,
+        let addr = |lo: u64, hi: u64, v6: bool| -> Option<IpAddr> {
+            if v6 {
+                return Some(Ipv6Addr::from(u128::from(hi) << 64 | u128::from(lo)).into());
             }
+            (hi == 0 && lo >> 32 == 0).then(|| Ipv4Addr::from(lo as u32).into())
+        };
+        let (src_v6, mixed) = match rest >> 40 {
+            0 => (false, false),
+            1 => (true, false),
+            2 => (false, true),
+            3 => (true, true),
+            _ => return None,
         };
         Some(Self {
             protocol: (rest >> 32) as u8,
-            src: addr(src_lo, src_hi)?,
+            src: addr(src_lo, src_hi, src_v6)?,
             sport: rest as u16,
-            dst: addr(dst_lo, dst_hi)?,
+            dst: addr(dst_lo, dst_hi, src_v6 != mixed)?,
             dport: (rest >> 16) as u16,
         })
     }
