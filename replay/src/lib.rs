@@ -1,7 +1,13 @@
 //! Replay: from any event source to journeys and views. No I/O, no printing, no clock.
 
+pub mod analyzer;
+mod bounded;
 pub mod engine;
 pub mod expr;
+mod first_sight;
 pub mod journey;
+pub mod layers;
 pub mod order;
+#[cfg(test)]
+mod sample;
 pub mod view;

@@ -48,3 +48,14 @@ pub struct Finding {
     /// RFC, CVE, ATT&CK.
     pub references: Vec<String>,
 }
+
+/// Puts findings into the order in which they are shown: worst first, then by time, then by id, then
+/// by title.
+pub fn sort(findings: &mut [Finding]) {
+    fn key(finding: &Finding) -> (usize, u64, &str, &str) {
+        let ranks = ["high", "medium", "low", "info"];
+        let rank = ranks.iter().position(|rank| *rank == finding.severity).unwrap_or(ranks.len());
+        (rank, finding.first, &finding.id, &finding.title)
+    }
+    findings.sort_by(|a, b| key(a).cmp(&key(b)));
+}

@@ -1,0 +1,380 @@
+//! The connection table: originator first, each packet once.
+
+use psc_formats::event::SockId;
+use psc_formats::fact::SocketFact;
+use psc_formats::flow::ProtocolName;
+use psc_formats::packet::{Headers, Network};
+use psc_formats::{Context, Event, EventKind, FiveTuple, Tables};
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, SocketAddr};
+
+use crate::bounded::Bounded;
+use crate::engine::{ClosedJourney, Outcome};
+use crate::view::analyze::FlowRow;
+
+use super::tcp::{ACK, SYN, Segment, TcpConnection};
+
+/// Connections open at once; beyond, the longest idle ones are closed early and counted.
+const OPEN: usize = 65_536;
+
+/// Connections closed and kept for the report; beyond, those with the fewest bytes go.
+const CLOSED: usize = 65_536;
+
+/// First fragments remembered, to give later ones their ports.
+const FRAGMENTS: usize = 4_096;
+
+const TCP: u8 = 6;
+
+#[derive(Debug)]
+struct Connection {
+    id: u64,
+    /// Originator first.
+    tuple: FiveTuple,
+    first: u64,
+    last: u64,
+    packets: [u64; 2],
+    bytes: [u64; 2],
+    drops: u64,
+    /// Retransmissions told by the kernel, by sender.
+    kernel_retransmits: [u64; 2],
+    /// Retransmissions found in the sequence numbers, by sender.
+    seen_retransmits: [u64; 2],
+    /// Segments with data, SYN or FIN.
+    data_segments: u64,
+    tcp: Option<Box<TcpConnection>>,
+    /// Socket of the originator and of the responder, where they are on this host.
+    socks: [SockId; 2],
+    /// Thread that sent for the originator, for the responder; 0 unknown.
+    tasks: [u32; 2],
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct FragmentKey {
+    src: IpAddr,
+    dst: IpAddr,
+    id: u32,
+    protocol: u8,
+}
+
+#[derive(Debug)]
+pub(super) struct Flows {
+    open: Bounded<FiveTuple, Connection>,
+    closed: Vec<Connection>,
+    /// Connections forgotten altogether.
+    forgotten: u64,
+    fragments: Bounded<FragmentKey, (u16, u16)>,
+    next_id: u64,
+    duplicates: u64,
+    out_of_order: u64,
+    retransmit_segments: u64,
+    data_segments: u64,
+}
+
+impl Default for Flows {
+    fn default() -> Self {
+        Self {
+            open: Bounded::new(OPEN),
+            closed: Vec::new(),
+            forgotten: 0,
+            fragments: Bounded::new(FRAGMENTS),
+            next_id: 1,
+            duplicates: 0,
+            out_of_order: 0,
+            retransmit_segments: 0,
+            data_segments: 0,
+        }
+    }
+}
+
+impl Flows {
+    /// One packet, told once.
+    pub(super) fn packet(&mut self, event: &Event, headers: &Headers) {
+        let Some(tuple) = self.tuple(headers) else { return };
+        let at = event.at.0;
+        let key = tuple.canonical();
+        if let Some(tcp) = headers.tcp()
+            && tcp.flags & (SYN | ACK) == SYN
+            && self.open.get(&key).is_some_and(|known| {
+                let from = known.from(tuple);
+                known.tcp.as_ref().is_some_and(|c| c.is_new_connection(from, tcp.seq))
+            })
+            && let Some(old) = self.open.remove(&key)
+        {
+            self.retire(old);
+        }
+        let answer = headers.tcp().is_some_and(|tcp| tcp.flags & (SYN | ACK) == SYN | ACK);
+        let originator = if answer { tuple.reversed() } else { tuple };
+        let ip_id = match headers.network {
+            Network::V4(ip) if ip.id != 0 => Some(ip.id),
+            _ => None,
+        };
+        let connection = self.connection(key, at, originator);
+        let from = connection.from(tuple);
+        let mut verdict = Segment::New;
+        if let (Some(tcp), Some(state)) = (headers.tcp(), connection.tcp.as_mut()) {
+            verdict = state.segment(at, from, tcp, headers.payload_len, ip_id);
+        }
+        if verdict == Segment::Duplicate {
+            self.duplicates += 1;
+            return;
+        }
+        connection.last = connection.last.max(at);
+        connection.packets[from] += 1;
+        connection.bytes[from] += ip_bytes(headers, event.len);
+        if event.sock.0 != 0
+            && matches!(event.kind, EventKind::DeviceQueue {} | EventKind::TransmitStart {})
+        {
+            connection.socks[from] = event.sock;
+            if let Context::Task(tid) = event.context {
+                connection.tasks[from] = tid;
+            }
+        }
+        let carries = headers
+            .tcp()
+            .is_some_and(|tcp| headers.payload_len > 0 || tcp.flags & (SYN | super::tcp::FIN) != 0);
+        if carries {
+            let segments = u64::from(event.gso.segments());
+            connection.data_segments += segments;
+            if verdict == Segment::Retransmitted {
+                connection.seen_retransmits[from] += segments;
+            }
+            self.data_segments += segments;
+        }
+        self.out_of_order += u64::from(verdict == Segment::OutOfOrder);
+    }
+
+    /// Socket events: who owns which end, and what the kernel sent again.
+    pub(super) fn socket_event(&mut self, event: &Event) {
+        let (tuple, resent) = match event.kind {
+            EventKind::Retransmit { tuple, .. } => (tuple, u64::from(event.gso.segments())),
+            EventKind::RetransmitSynAck { tuple } => (tuple, 1),
+            EventKind::SockState { tuple, .. }
+            | EventKind::SockSeen { tuple, .. }
+            | EventKind::TcpProbe { tuple, .. } => (tuple, 0),
+            _ => return,
+        };
+        self.retransmit_segments += resent;
+        if let Some(connection) = self.open.get_mut(&tuple.canonical()) {
+            // The tuple has the local end first, which is the one that sends again.
+            let end = connection.from(tuple);
+            connection.kernel_retransmits[end] += resent;
+            if event.sock.0 != 0 {
+                connection.socks[end] = event.sock;
+            }
+        }
+    }
+
+    /// A closed journey; `uncounted` when it never came by a device (dropped before any).
+    pub(super) fn journey(&mut self, journey: &ClosedJourney, uncounted: bool) {
+        if !matches!(journey.outcome, Outcome::Dropped { .. }) {
+            return;
+        }
+        let Some((index, headers)) = journey.headers.first() else { return };
+        if uncounted && let Some(event) = journey.steps.get(*index as usize) {
+            self.packet(event, headers);
+        }
+        let Some(tuple) = self.tuple(headers) else { return };
+        if let Some(connection) = self.open.get_mut(&tuple.canonical()) {
+            connection.drops += 1;
+        }
+    }
+
+    /// The directed tuple, with the ports of the first fragment for later ones.
+    fn tuple(&mut self, headers: &Headers) -> Option<FiveTuple> {
+        let mut tuple = headers.tuple()?;
+        let (id, offset, more) = match headers.network {
+            Network::V4(ip) => (u32::from(ip.id), ip.fragment_offset, ip.more_fragments),
+            Network::V6(ip) => ip.fragment.unwrap_or((0, 0, false)),
+            Network::Arp(_) | Network::None => return Some(tuple),
+        };
+        if offset == 0 && !more {
+            return Some(tuple);
+        }
+        let key = FragmentKey { src: tuple.src, dst: tuple.dst, id, protocol: tuple.protocol };
+        if offset == 0 {
+            *self.fragments.entry_or_forget(key, || (0, 0)) = (tuple.sport, tuple.dport);
+        } else if let Some(&(sport, dport)) = self.fragments.get(&key) {
+            (tuple.sport, tuple.dport) = (sport, dport);
+        }
+        Some(tuple)
+    }
+
+    fn connection(&mut self, key: FiveTuple, at: u64, originator: FiveTuple) -> &mut Connection {
+        let id = self.next_id;
+        let mut spill = Vec::new();
+        if self.open.get(&key).is_none() {
+            self.next_id += 1;
+            self.open.entry(key, || Connection::new(id, originator, at), &mut spill);
+        }
+        for (_, old) in spill {
+            self.retire(old);
+        }
+        self.open.entry_or_forget(key, || Connection::new(id, originator, at))
+    }
+
+    fn retire(&mut self, connection: Connection) {
+        self.closed.push(connection);
+        if self.closed.len() >= 2 * CLOSED {
+            self.closed.sort_unstable_by(Connection::most_bytes_first);
+            self.forgotten += (self.closed.len() - CLOSED) as u64;
+            self.closed.truncate(CLOSED);
+        }
+    }
+
+    /// Connections closed before their time because too many were open.
+    pub(super) fn evicted(&self) -> u64 {
+        self.open.evicted()
+    }
+
+    /// Packets that were seen twice and counted once.
+    pub(super) fn duplicates(&self) -> u64 {
+        self.duplicates
+    }
+
+    /// (retransmitted, sent) TCP segments with data, SYN or FIN. The kernel's own word where it was
+    /// recorded, else what the sequence numbers say.
+    pub(super) fn network_loss(&self) -> (u64, u64) {
+        let seen: u64 = self.all().map(Connection::retransmits).sum();
+        (seen.max(self.retransmit_segments), self.data_segments)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Connection> {
+        self.closed.iter().chain(self.open.values())
+    }
+
+    /// Rows, most bytes first, and how many were left out.
+    pub(super) fn rows(mut self, tables: &Tables, limit: usize) -> (Vec<FlowRow>, u64) {
+        let open = std::mem::replace(&mut self.open, Bounded::new(1));
+        let mut all = self.closed;
+        all.extend(open.into_oldest_first().into_iter().map(|(_, connection)| connection));
+        all.sort_unstable_by(Connection::most_bytes_first);
+        let omitted = all.len().saturating_sub(limit) as u64 + self.forgotten;
+        let owners = Owners::new(tables);
+        (all.iter().take(limit).map(|c| c.row(&owners)).collect(), omitted)
+    }
+}
+
+/// IP bytes of the packet: the length its header claims, else (a segment too large for the length
+/// field, RFC 2675) what the event says.
+fn ip_bytes(headers: &Headers, len: u32) -> u64 {
+    match headers.network {
+        Network::V4(ip) if ip.total_len > 0 => u64::from(ip.total_len),
+        Network::V6(ip) if ip.payload_len > 0 => 40 + u64::from(ip.payload_len),
+        _ => u64::from(len),
+    }
+}
+
+impl Connection {
+    fn new(id: u64, tuple: FiveTuple, at: u64) -> Self {
+        Self {
+            id,
+            tuple,
+            first: at,
+            last: at,
+            packets: [0; 2],
+            bytes: [0; 2],
+            drops: 0,
+            kernel_retransmits: [0; 2],
+            seen_retransmits: [0; 2],
+            data_segments: 0,
+            tcp: (tuple.protocol == TCP).then(Box::default),
+            socks: [SockId(0); 2],
+            tasks: [0; 2],
+        }
+    }
+
+    /// 0 when `tuple` goes from the originator, 1 when it comes from the responder.
+    fn from(&self, tuple: FiveTuple) -> usize {
+        usize::from(tuple != self.tuple)
+    }
+
+    /// Each end by the better witness: the kernel for a local sender, sequence numbers for others.
+    fn retransmits(&self) -> u64 {
+        self.kernel_retransmits
+            .iter()
+            .zip(self.seen_retransmits)
+            .map(|(&kernel, seen)| if kernel > 0 { kernel } else { seen })
+            .sum()
+    }
+
+    fn most_bytes_first(a: &Self, b: &Self) -> std::cmp::Ordering {
+        let bytes = |c: &Self| c.bytes[0].saturating_add(c.bytes[1]);
+        bytes(b).cmp(&bytes(a)).then(a.id.cmp(&b.id))
+    }
+
+    fn row(&self, owners: &Owners<'_>) -> FlowRow {
+        let end = |addr: IpAddr, port: u16| {
+            if port == 0 { addr.to_string() } else { SocketAddr::new(addr, port).to_string() }
+        };
+        let process = [
+            owners.of(self.socks[0], self.tasks[0], self.tuple),
+            owners.of(self.socks[1], self.tasks[1], self.tuple.reversed()),
+        ];
+        FlowRow {
+            id: self.id,
+            protocol: ProtocolName(self.tuple.protocol).to_string(),
+            originator: end(self.tuple.src, self.tuple.sport),
+            responder: end(self.tuple.dst, self.tuple.dport),
+            first: self.first,
+            duration_ns: self.last - self.first,
+            packets: self.packets.into(),
+            bytes: self.bytes.into(),
+            drops: self.drops,
+            retransmits: self.retransmits(),
+            handshake_rtt_ns: self.tcp.as_ref().and_then(|tcp| tcp.handshake_rtt()),
+            state: self.tcp.as_ref().map_or("", |tcp| tcp.conn_state()).to_owned(),
+            process: match process {
+                [Some(a), Some(b)] if a != b => format!("{a} > {b}"),
+                [Some(a), _] => a,
+                [None, Some(b)] => b,
+                [None, None] => String::new(),
+            },
+        }
+    }
+}
+
+/// (protocol, local, remote) of a socket.
+type SocketKey = (u8, (IpAddr, u16), Option<(IpAddr, u16)>);
+
+/// Who owns a socket, by id or by its ends.
+struct Owners<'a> {
+    tables: &'a Tables,
+    by_ends: HashMap<SocketKey, &'a SocketFact>,
+}
+
+impl<'a> Owners<'a> {
+    fn new(tables: &'a Tables) -> Self {
+        // By id first, so that with two facts on one socket the later id wins whatever the hash.
+        let known: BTreeMap<u32, &SocketFact> =
+            tables.sockets.iter().map(|(id, fact)| (id.0, fact)).collect();
+        let by_ends = tables
+            .socket_snapshots
+            .iter()
+            .chain(known.into_values())
+            .filter(|fact| fact.pid != 0 || !fact.comm.is_empty())
+            .filter_map(|fact| Some(((fact.protocol, fact.local?, fact.remote), fact)))
+            .collect();
+        Self { tables, by_ends }
+    }
+
+    /// `comm[pid]` of the local end of `tuple` (its source).
+    fn of(&self, sock: SockId, task: u32, tuple: FiveTuple) -> Option<String> {
+        let local = (tuple.src, tuple.sport);
+        let remote = Some((tuple.dst, tuple.dport));
+        let fact = self
+            .tables
+            .sockets
+            .get(&sock)
+            .filter(|fact| fact.pid != 0)
+            .or_else(|| self.by_ends.get(&(tuple.protocol, local, remote)).copied());
+        if let Some(fact) = fact {
+            return Some(format!("{}[{}]", fact.comm, fact.pid));
+        }
+        let task = self.tables.tasks.get(&task).filter(|_| task != 0)?;
+        Some(format!("{}[{}]", task.comm, task.pid))
+    }
+}
+
+#[cfg(test)]
+#[path = "flows_tests.rs"]
+mod tests;

@@ -1,0 +1,256 @@
+//! The analyzer: volume, latency, drops, connections, counters, and what follows from them.
+//!
+//! Rules of counting: each packet counts once per layer however many probes and devices saw it;
+//! skbs and wire segments are told apart; what these probes cannot see is "unavailable" with the
+//! reason, never 0; network loss, kernel drops and recorder loss are never added up.
+
+mod counters;
+mod drops;
+mod findings;
+mod flows;
+mod latency;
+mod reasons;
+mod series;
+pub(crate) mod tcp;
+mod volume;
+
+use std::collections::BTreeMap;
+
+use psc_formats::event::DeviceId;
+use psc_formats::manifest::{Layer, Origin};
+use psc_formats::{EventKind, Manifest, Tables};
+
+use crate::engine::{ClosedJourney, Observer, Pass, Sighting, World};
+use crate::first_sight::FirstSight;
+use crate::view::NoticeRow;
+use crate::view::analyze::{AnalyzeView, CpuRow, Interaction, ThreeLosses};
+
+/// What to show.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Connections shown at most; the rest are counted as left out.
+    pub flows: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { flows: 1000 }
+    }
+}
+
+/// Sequence numbers of one CPU.
+#[derive(Clone, Copy, Debug)]
+struct Cpu {
+    events: u64,
+    next: u64,
+    gaps: u64,
+}
+
+/// Observes a pass and sums it up.
+#[derive(Debug, Default)]
+pub struct Analyzer {
+    options: Options,
+    once: FirstSight,
+    volume: volume::Volume,
+    series: series::Series,
+    latencies: latency::Latencies,
+    drops: drops::Drops,
+    flows: flows::Flows,
+    counters: counters::Counters,
+    findings: findings::Findings,
+    /// Steps from one layer to another.
+    interactions: BTreeMap<(Layer, Layer), u64>,
+    cpus: BTreeMap<u16, Cpu>,
+}
+
+impl Analyzer {
+    /// An analyzer that has seen nothing.
+    pub fn new(options: Options) -> Self {
+        Self { options, ..Self::default() }
+    }
+
+    /// The sum of the pass that it observed.
+    pub fn finish(mut self, manifest: &Manifest, pass: &Pass) -> AnalyzeView {
+        let tables = &pass.tables;
+        self.drops.settle();
+        let (retransmitted, sent) = self.flows.network_loss();
+        let (dropped, journeys) = self.drops.totals();
+        let mut provenance = pass.provenance.clone();
+        let loss = ThreeLosses {
+            network_retransmitted: retransmitted,
+            network_sent: sent,
+            kernel_dropped: dropped,
+            // A capture cannot know what its kernel dropped.
+            kernel_journeys: if manifest.origin == Origin::Capture { 0 } else { journeys },
+            recorder_lost: provenance.completeness.lost,
+            recorder_kept: provenance.events,
+        };
+        provenance.notices.extend(self.notices());
+        provenance.notices.sort_by(|a, b| {
+            (severity_rank(&a.severity), &a.text).cmp(&(severity_rank(&b.severity), &b.text))
+        });
+        let drops = self.drops.rows(manifest, tables);
+        let counters = self.counters.rows(manifest, tables, &provenance);
+        let rows = findings::Rows { drops: &drops, counters: &counters, loss: &loss };
+        let findings = self.findings.finish(tables, &provenance, &rows);
+        let (flows, flows_omitted) = self.flows.rows(tables, self.options.flows);
+        AnalyzeView {
+            volume: self.volume.rows(tables),
+            series: self.series.view(),
+            latency: self.latencies.rows(manifest),
+            interactions: interactions(&self.interactions, provenance.duration_ns),
+            cpus: self
+                .cpus
+                .iter()
+                .map(|(&cpu, c)| CpuRow { cpu, events: c.events, gaps: c.gaps })
+                .collect(),
+            drops,
+            loss,
+            flows,
+            flows_omitted,
+            counters,
+            findings,
+            provenance,
+        }
+    }
+
+    /// What the analyzer itself could not keep or had to leave out.
+    fn notices(&self) -> Vec<NoticeRow> {
+        let notice = |severity: &str, text: &str, count: u64| {
+            (count > 0).then(|| NoticeRow {
+                severity: severity.to_owned(),
+                text: text.to_owned(),
+                count,
+            })
+        };
+        [
+            notice(
+                "data-loss",
+                "connections were closed early because too many were open at once; later packets \
+                 of theirs count as new connections",
+                self.flows.evicted(),
+            ),
+            notice(
+                "info",
+                "packets were captured twice (same IPv4 identification and TCP header at once) and \
+                 count once",
+                self.flows.duplicates(),
+            ),
+            notice(
+                "data-loss",
+                "drops are in no row because there were too many distinct reasons and places",
+                self.drops.unlisted(),
+            ),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+}
+
+impl Observer for Analyzer {
+    fn sighting(&mut self, world: World<'_>, sighting: &Sighting<'_>) {
+        let event = sighting.event;
+        self.series.begin(event.at.0);
+        self.cpus
+            .entry(event.cpu)
+            .and_modify(|cpu| {
+                cpu.events += 1;
+                cpu.gaps += event.seq.saturating_sub(cpu.next);
+                cpu.next = cpu.next.max(event.seq.saturating_add(1));
+            })
+            .or_insert(Cpu { events: 1, next: event.seq.saturating_add(1), gaps: 0 });
+        match event.kind {
+            EventKind::Captured { .. } => {
+                self.volume.captured(event);
+                self.series.captured(event);
+            }
+            EventKind::Repeated { .. } => {
+                self.drops.repeated(event);
+                self.volume.without_journey(event);
+                if let EventKind::Repeated { kind, count, .. } = event.kind
+                    && kind == EventKind::tag(&FREE)
+                {
+                    self.series.drops(event.at.0, count);
+                }
+            }
+            EventKind::SockSend { .. } => self.volume.without_journey(event),
+            _ => self.flows.socket_event(event),
+        }
+        self.counters.sighting(world, event);
+        if let Some((headers, _)) = self.once.packet(sighting) {
+            self.flows.packet(event, headers);
+            self.findings.packet(event, headers);
+        }
+    }
+
+    fn closed(&mut self, world: World<'_>, journey: &ClosedJourney) {
+        let uncounted = self.once.never_counted(journey);
+        self.volume.journey(journey);
+        self.series.journey(journey);
+        self.latencies.journey(journey);
+        self.drops.journey(journey);
+        self.flows.journey(journey, uncounted);
+        self.counters.journey(world, journey);
+        if matches!(journey.outcome, crate::engine::Outcome::Dropped { .. })
+            && let Some(last) = journey.steps.last()
+        {
+            self.series.drops(last.at.0, 1);
+        }
+        for pair in journey.steps.windows(2) {
+            let layer = |id: psc_formats::ProbeId| {
+                world.manifest.probes.get(id.0 as usize).map(|probe| probe.layer)
+            };
+            if let (Some(from), Some(to)) = (layer(pair[0].probe), layer(pair[1].probe))
+                && from != to
+            {
+                *self.interactions.entry((from, to)).or_default() += 1;
+            }
+        }
+    }
+}
+
+const FREE: EventKind = EventKind::Free { reason: 0, location: psc_formats::event::SymbolId(0) };
+
+fn severity_rank(severity: &str) -> u8 {
+    match severity {
+        "error" => 0,
+        "data-loss" => 1,
+        _ => 2,
+    }
+}
+
+fn interactions(steps: &BTreeMap<(Layer, Layer), u64>, duration_ns: u64) -> Vec<Interaction> {
+    steps
+        .iter()
+        .map(|(&(from, to), &count)| Interaction {
+            from: from.name().to_owned(),
+            to: to.name().to_owned(),
+            count,
+            per_second: if duration_ns == 0 {
+                0.0
+            } else {
+                count as f64 * 1e9 / duration_ns as f64
+            },
+        })
+        .collect()
+}
+
+/// The namespace's name, else its inode, else nothing (captures).
+pub(crate) fn netns_name(tables: &Tables, netns: u32) -> String {
+    let named = tables
+        .devices
+        .values()
+        .filter(|device| device.netns == netns && !device.netns_name.is_empty())
+        .map(|device| &device.netns_name)
+        .min();
+    match (named, netns) {
+        (Some(name), _) => name.clone(),
+        (None, 0) => String::new(),
+        (None, inode) => inode.to_string(),
+    }
+}
+
+fn netns_of_device(tables: &Tables, id: DeviceId) -> Option<String> {
+    tables.devices.get(&id).map(|device| netns_name(tables, device.netns))
+}
