@@ -34,24 +34,24 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     if setup::is_root() {
         mount_kernel_views();
     }
-    let live: &[&str] = if setup.can_build_live() {
-        &[]
+    let (tested, linted): (&[&str], &[&str]) = if setup.can_build_live() {
+        (&["--workspace"], &["--workspace", "--all-features"])
     } else {
         println!("Testing without recording: the packages above are needed to build it.");
-        &["--no-default-features", "--workspace", "--exclude", "psc-bpf"]
+        let offline = &["--no-default-features", "--workspace", "--exclude", "psc-bpf"];
+        (offline, offline)
     };
-    let all: &[&str] = if live.is_empty() { &["--workspace"] } else { live };
 
     component(&root, "fmt", &["--all", "--check"], strict)?;
     licences::run(&[])?;
-    let lint = [all, &["--all-targets", "--locked", "--", "-D", "warnings"]].concat();
+    let lint = [linted, &["--all-targets", "--locked", "--", "-D", "warnings"]].concat();
     component(&root, "clippy", &lint, strict)?;
 
     // Everything that needs no kernel first: a broken decoder should not wait for namespaces.
     let mut tally = Tally::default();
     let mut failed = Vec::new();
     for part in [&["--lib", "--bins"][..], &["--test", "*"], &["--doc"]] {
-        let ok = tests(&root, all, part, args, &mut tally)?;
+        let ok = tests(&root, tested, part, args, &mut tally)?;
         if !ok {
             failed.push(part.join(" "));
         }
