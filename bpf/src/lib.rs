@@ -1,1 +1,31 @@
-//! x
+//! The kernel side of psc: BPF programs, the attach ladder and the live event source.
+//!
+//! [`LiveSource`] is an [`psc_formats::EventSource`] over the running kernel. Everything that
+//! crosses from the kernel is declared once, in `bpf/wire.h`; kernel addresses stop in this crate.
+#![cfg(target_os = "linux")]
+
+mod attach;
+mod decode;
+pub mod facts;
+mod ids;
+mod kernel;
+mod live;
+mod maps;
+mod options;
+mod ring;
+mod stacks;
+mod symbols;
+mod wire;
+
+pub use live::LiveSource;
+pub use options::{BytesMode, Options, Profile, StackPolicy, StartError};
+
+#[expect(
+    clippy::all,
+    clippy::pedantic,
+    unreachable_pub,
+    reason = "generated; only its types are used, to check the mirror in wire.rs"
+)]
+mod skeleton {
+    include!(concat!(env!("OUT_DIR"), "/capture.skel.rs"));
+}

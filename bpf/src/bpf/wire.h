@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The one boundary between the BPF programs and psc. Every struct that crosses it is here, has
+ * explicit padding, and is mirrored in ../wire.rs, where constant assertions compare the two.
+ *
+ * Kernel addresses (`skb`, `sock`, stack frames, `arg` of frees) cross this boundary and go no
+ * further: userspace turns them into dense ids before anything else sees them.
+ */
+#ifndef PSC_WIRE_H
+#define PSC_WIRE_H
+
+/* Frames kept of one kernel stack; the outer ones are cut. */
+#define PSC_FRAMES 40
+/* Learned stacks per CPU, direct mapped. */
+#define PSC_PATHS 4096
+/* Path keys whose sampling userspace may raise; indexed by hash. */
+#define PSC_LEVELS 16384
+/* Probes there is room to count losses for. */
+#define PSC_PROBES 64
+/* Aggregated drops per CPU, direct mapped. */
+#define PSC_AGGREGATES 64
+#define PSC_MAX_INTERFACES 32
+#define PSC_MAX_NAMESPACES 32
+#define PSC_MAX_EXCLUDES 8
+
+/* psc_record.type */
+enum psc_type {
+	PSC_EVENT = 1,
+	/* An event of kind SockSeen: the tuple of a socket not met before. */
+	PSC_SOCK_SEEN = 2,
+	/* Totals of one aggregate that gives way to another. */
+	PSC_REPEATED = 3,
+	/* psc_stack_record */
+	PSC_STACK = 4,
+	/* psc_task_record */
+	PSC_TASK = 5,
+};
+
+/* psc_record.payload: what follows the record. */
+enum psc_payload {
+	PSC_NOTHING = 0,
+	/* `caplen` bytes of the packet. */
+	PSC_BYTES = 1,
+	/* One psc_tuple. */
+	PSC_TUPLE = 2,
+};
+
+/* psc_record.stack: how the stack of this event is known. */
+enum psc_stack_how {
+	PSC_STACK_NONE = 0,
+	/* Taken, the path was new; the stack record with this `path` came just before. */
+	PSC_STACK_LEARNED = 1,
+	/* Taken to compare with the one learned; `path` is the token of the stack record. */
+	PSC_STACK_SAMPLED = 2,
+	/* Not taken; the one learned for `path`. */
+	PSC_STACK_INFERRED = 3,
+	/* Wanted and not taken. */
+	PSC_STACK_MISSED = 4,
+};
+
+/* psc_record.context, and below these values a thread id. */
+#define PSC_CONTEXT_UNKNOWN 0xffffffffU
+#define PSC_CONTEXT_HARDIRQ 0xfffffffeU
+#define PSC_CONTEXT_SOFTIRQ 0xfffffffdU
+
+/* psc_config.stacks */
+enum psc_stacks {
+	PSC_STACKS_OFF = 0,
+	PSC_STACKS_LEARN = 1,
+	PSC_STACKS_ALL = 2,
+	PSC_STACKS_DROPS = 3,
+};
+
+struct psc_tuple {
+	/* Network order; IPv4 in the first four bytes. */
+	__u8 src[16];
+	__u8 dst[16];
+	/* Host order. */
+	__u16 sport;
+	__u16 dport;
+	/* 4 or 6; 0 is no tuple. */
+	__u8 family;
+	__u8 protocol;
+	/* TCP_* */
+	__u8 state;
+	__u8 pad;
+};
+
+/* Every ring record starts so; the ring's own header has the length. */
+struct psc_head {
+	/* Event: low half of the CPU's sequence. Stack: sample, 0 when learned. Task: thread id. */
+	__u32 token;
+	__u8 type;
+	__u8 probe;
+	__u8 payload;
+	__u8 stack;
+};
+
+struct psc_record {
+	struct psc_head head;
+	/* CLOCK_MONOTONIC, read after the record was reserved: all older ones are in the ring. */
+	__u64 at;
+	__u64 skb;
+	__u64 sock;
+	__u32 netns;
+	__u32 ifindex;
+	__u32 iif;
+	__u32 len;
+	__u16 gso_size;
+	__u16 gso_segs;
+	__u32 gso_kind;
+	__u32 content;
+	__u32 context;
+	/* Slot of the learned stack << 16 | its generation; with PSC_STACK_SAMPLED, the sample. */
+	__u32 path;
+	/* LINKTYPE_* of the bytes. */
+	__u16 link;
+	__u16 pad;
+	__u32 caplen;
+	/* Bytes the packet has from where the stored ones start. */
+	__u32 pktlen;
+	__u64 arg[2];
+};
+
+struct psc_stack_record {
+	struct psc_head head;
+	/* As in the event; 0 when nothing is learned (psc_config.stacks is ALL). */
+	__u32 path;
+	/* Index into `levels` of this path. */
+	__u16 level;
+	__u16 frames;
+	__u64 address[PSC_FRAMES];
+};
+
+struct psc_task_record {
+	struct psc_head head;
+	__u32 pid;
+	__u32 pad;
+	/* cgroup v2 id, 0 when there is none. */
+	__u64 cgroup;
+	__u8 comm[16];
+};
+
+/* Totals of one kind of drop beyond the threshold; they only grow while `epoch` stays. */
+struct psc_aggregate {
+	__u64 location;
+	__u32 reason;
+	__u32 netns;
+	__u32 ifindex;
+	__u32 epoch;
+	__u64 window;
+	__u64 in_window;
+	__u64 count;
+	__u64 bytes;
+	__u64 first;
+	__u64 last;
+};
+
+/* One per CPU, mapped by userspace. */
+struct psc_cpu {
+	/* Events attempted: each takes one number, so a gap is a loss. */
+	__u64 seq;
+	__u64 ring_full;
+	__u64 missed_stacks;
+	__u64 unreadable;
+	__u64 filtered;
+	__u64 aggregated;
+	__u32 samples;
+	__u32 pad;
+	__u64 pad2;
+	__u64 lost[PSC_PROBES];
+};
+
+/* Fixed before load. */
+struct psc_config {
+	__u32 snaplen;
+	/* Identical drops per window beyond which they are counted; 0 never counts. */
+	__u32 aggregate_over;
+	__u64 aggregate_window_ns;
+	/*
+	 * From this CPU's `runqueues` to its preemption count, both per-CPU variables, as BTF
+	 * says; 0 when the count is elsewhere. See context.h.
+	 */
+	__s64 preempt_delta;
+	/* Slots of the skb cache - 1; a power of two - 1. */
+	__u32 skb_mask;
+	/* enum psc_stacks */
+	__u8 stacks;
+	/* Bytes at each event that has a packet, not once per journey. */
+	__u8 bytes_always;
+	/* Programs return at once: what attaching alone costs. */
+	__u8 empty;
+	/* psc_filter has something to say. */
+	__u8 filtering;
+	/* What this kernel's tracepoints pass. */
+	__u8 consume_has_location;
+	__u8 free_has_socket;
+	__u8 reset_has_reason;
+	__u8 udp_fail_has_skb;
+	__u32 pad;
+};
+
+/* Changed while recording. */
+struct psc_filter {
+	/* 0: every interface. Else only these (namespace inode, index). */
+	__u32 interfaces;
+	/* 0: every namespace. Else only these inodes. */
+	__u32 namespaces;
+	/* Connections never recorded, in either direction. */
+	__u32 excludes;
+	__u32 pad;
+	__u32 interface_netns[PSC_MAX_INTERFACES];
+	__u32 interface_index[PSC_MAX_INTERFACES];
+	__u32 netns[PSC_MAX_NAMESPACES];
+	struct psc_tuple exclude[PSC_MAX_EXCLUDES];
+};
+
+#endif

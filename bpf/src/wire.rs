@@ -1,0 +1,135 @@
+//! Mirror of `bpf/wire.h`, compared with what clang made of it at compile time.
+
+use crate::skeleton::types;
+
+/// Frames kept of one kernel stack.
+pub(crate) const FRAMES: usize = 40;
+/// Learned stacks per CPU.
+pub(crate) const PATHS: usize = 4096;
+/// Path keys whose sampling can be raised.
+pub(crate) const LEVELS: usize = 16384;
+/// Probes there is room to count losses for.
+pub(crate) const PROBES: usize = 64;
+/// Aggregated drops per CPU.
+pub(crate) const AGGREGATES: usize = 64;
+
+/// `psc_head.type`.
+pub(crate) mod kind {
+    pub(crate) const EVENT: u8 = 1;
+    pub(crate) const SOCK_SEEN: u8 = 2;
+    pub(crate) const REPEATED: u8 = 3;
+    pub(crate) const STACK: u8 = 4;
+    pub(crate) const TASK: u8 = 5;
+}
+
+/// `psc_head.payload`.
+pub(crate) mod payload {
+    pub(crate) const BYTES: u8 = 1;
+    pub(crate) const TUPLE: u8 = 2;
+}
+
+/// `psc_head.stack`.
+pub(crate) mod how {
+    pub(crate) const LEARNED: u8 = 1;
+    pub(crate) const SAMPLED: u8 = 2;
+    pub(crate) const INFERRED: u8 = 3;
+}
+
+/// `psc_record.context`; below these, a thread id.
+pub(crate) mod context {
+    pub(crate) const UNKNOWN: u32 = 0xffff_ffff;
+    pub(crate) const HARDIRQ: u32 = 0xffff_fffe;
+    pub(crate) const SOFTIRQ: u32 = 0xffff_fffd;
+}
+
+/// Types that any bytes are a value of.
+///
+/// # Safety
+/// `repr(C)`, no padding, only integers and arrays of them.
+pub(crate) unsafe trait Wire: Copy {}
+
+/// The value at the start of `bytes`; `None` when they are too few.
+pub(crate) fn read<T: Wire>(bytes: &[u8]) -> Option<T> {
+    // SAFETY: enough bytes are there, and any bytes are a value of a `Wire` type.
+    (bytes.len() >= size_of::<T>()).then(|| unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
+}
+
+/// The bytes of a value.
+pub(crate) fn bytes_of<T: Wire>(value: &T) -> &[u8] {
+    // SAFETY: a `Wire` type has no padding, so every byte is initialised.
+    unsafe { std::slice::from_raw_parts(std::ptr::from_ref(value).cast(), size_of::<T>()) }
+}
+
+macro_rules! mirror {
+    ($( $(#[$doc:meta])* $name:ident = $c:ident { $( $field:ident = $cfield:ident : $ty:ty ),* $(,)? } )*) => { $(
+        $(#[$doc])*
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug)]
+        pub(crate) struct $name { $( pub(crate) $field: $ty, )* }
+
+        // SAFETY: integers and arrays only; the assertion on the sum of sizes excludes padding.
+        unsafe impl Wire for $name {}
+
+        const _: () = {
+            assert!(size_of::<$name>() == size_of::<types::$c>());
+            assert!(size_of::<$name>() == 0 $( + size_of::<$ty>() )*);
+            $( assert!(std::mem::offset_of!($name, $field) == std::mem::offset_of!(types::$c, $cfield)); )*
+        };
+    )* };
+}
+
+mirror! {
+    /// Start of every record.
+    Head = psc_head { token = token: u32, kind = r#type: u8, probe = probe: u8, payload = payload: u8, stack = stack: u8 }
+    /// An event.
+    Record = psc_record {
+        head = head: Head, at = at: u64, skb = skb: u64, sock = sock: u64,
+        netns = netns: u32, ifindex = ifindex: u32, iif = iif: u32, len = len: u32,
+        gso_size = gso_size: u16, gso_segs = gso_segs: u16, gso_kind = gso_kind: u32,
+        content = content: u32, context = context: u32, path = path: u32,
+        link = link: u16, pad = pad: u16, caplen = caplen: u32, pktlen = pktlen: u32,
+        arg = arg: [u64; 2],
+    }
+    /// Both ends of a socket or flow.
+    Tuple = psc_tuple {
+        src = src: [u8; 16], dst = dst: [u8; 16], sport = sport: u16, dport = dport: u16,
+        family = family: u8, protocol = protocol: u8, state = state: u8, pad = pad: u8,
+    }
+    /// A kernel stack, innermost frame first.
+    StackRecord = psc_stack_record {
+        head = head: Head, path = path: u32, level = level: u16, frames = frames: u16,
+        address = address: [u64; FRAMES],
+    }
+    /// A task's name.
+    TaskRecord = psc_task_record { head = head: Head, pid = pid: u32, pad = pad: u32, cgroup = cgroup: u64, comm = comm: [u8; 16] }
+    /// Totals of one kind of drop.
+    Aggregate = psc_aggregate {
+        location = location: u64, reason = reason: u32, netns = netns: u32, ifindex = ifindex: u32, epoch = epoch: u32,
+        window = window: u64, in_window = in_window: u64, count = count: u64, bytes = bytes: u64,
+        first = first: u64, last = last: u64,
+    }
+    /// Counters of one CPU.
+    Cpu = psc_cpu {
+        seq = seq: u64, ring_full = ring_full: u64, missed_stacks = missed_stacks: u64,
+        unreadable = unreadable: u64, filtered = filtered: u64, aggregated = aggregated: u64,
+        samples = samples: u32, pad = pad: u32, pad2 = pad2: u64, lost = lost: [u64; PROBES],
+    }
+    /// What is fixed before load.
+    Config = psc_config {
+        snaplen = snaplen: u32, aggregate_over = aggregate_over: u32,
+        aggregate_window_ns = aggregate_window_ns: u64, preempt_delta = preempt_delta: i64,
+        skb_mask = skb_mask: u32, stacks = stacks: u8, bytes_always = bytes_always: u8,
+        empty = empty: u8, filtering = filtering: u8,
+        consume_has_location = consume_has_location: u8, free_has_socket = free_has_socket: u8,
+        reset_has_reason = reset_has_reason: u8, udp_fail_has_skb = udp_fail_has_skb: u8, pad = pad: u32,
+    }
+    /// What may change while recording.
+    Filter = psc_filter {
+        interfaces = interfaces: u32, namespaces = namespaces: u32, excludes = excludes: u32, pad = pad: u32,
+        interface_netns = interface_netns: [u32; 32], interface_index = interface_index: [u32; 32],
+        netns = netns: [u32; 32], exclude = exclude: [Tuple; 8],
+    }
+}
+
+// SAFETY: any byte is a value.
+unsafe impl Wire for u8 {}
