@@ -24,8 +24,12 @@ pub struct JourneyId(pub u64);
 pub struct World<'a> {
     /// How the recording was made.
     pub manifest: &'a Manifest,
-    /// Facts so far.
+    /// Facts so far. Sources may hand facts on early, so how many there are at one event depends on
+    /// how the events were cut into batches: look up by id only, and draw what changes over time
+    /// (sockets, counters, routes) from [`Pass::tables`] at the end.
     pub tables: &'a Tables,
+    /// Time of the first event; `None` before it.
+    pub start: Option<Ns>,
 }
 
 /// One event in time order with all that replay knows about it so far.
@@ -94,6 +98,16 @@ pub struct ClosedJourney {
     /// It is a listener's clone of the journey that `lineage` names: no packet of its own, so it is
     /// never a drop and totals leave it out.
     pub clone: bool,
+}
+
+impl ClosedJourney {
+    /// Last step minus first, nanoseconds.
+    pub fn duration(&self) -> u64 {
+        match (self.steps.first(), self.steps.last()) {
+            (Some(first), Some(last)) => last.at.0.saturating_sub(first.at.0),
+            _ => 0,
+        }
+    }
 }
 
 /// How two skbs belong together.

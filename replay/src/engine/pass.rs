@@ -5,7 +5,7 @@ use psc_formats::{Batch, EventSource, Manifest, Ns, Progress, SourceError, Table
 
 use super::provenance::Tally;
 use super::{ClosedJourney, JourneyId, Observer, Pass, Selection, Sighting, World};
-use crate::expr::{Expr, Subject};
+use crate::expr::{Expr, Scope, Subject};
 use crate::journey::Journeys;
 use crate::order::Sorter;
 
@@ -39,6 +39,7 @@ impl Choice {
             Self::All => true,
             Self::Online(filter, journeys) => match sighting.journey {
                 Some(id) if journeys.contains(id) => true,
+                Some(_) if waits(filter) => false,
                 journey => {
                     let holds = filter.matches(&Subject::sighting(world, sighting));
                     if let Some(id) = journey.filter(|_| holds) {
@@ -58,11 +59,29 @@ impl Choice {
         match self {
             Self::All => true,
             Self::Online(filter, journeys) => {
-                journeys.contains(journey.id) || filter.matches(&Subject::closed(world, journey))
+                journeys.contains(journey.id)
+                    || waits(filter) && holds_closed(filter, world, journey)
             }
             Self::Chosen(chosen) => chosen.journeys.contains(journey.id),
         }
     }
+}
+
+/// Whether an expression is decided when a journey closes, not at its sightings.
+fn waits(filter: &Expr) -> bool {
+    filter.scope() == Scope::Journey
+}
+
+/// Whether an expression that waits for the journey's end holds at one of its steps.
+fn holds_closed(filter: &Expr, world: World<'_>, journey: &ClosedJourney) -> bool {
+    let mut states = journey.headers.iter().peekable();
+    let mut headers = None;
+    journey.steps.iter().zip(0_u32..).any(|(step, index)| {
+        while let Some((_, state)) = states.next_if(|(from, _)| *from <= index) {
+            headers = Some(state);
+        }
+        filter.matches(&Subject::closed(world, journey, step, headers))
+    })
 }
 
 /// Journeys by number, one bit each.
@@ -92,28 +111,31 @@ pub(super) fn choose(
     filter: &Expr,
     selection: &Selection,
 ) -> Result<Chosen, SourceError> {
-    struct Chooser(Chosen);
+    struct Chooser {
+        chosen: Chosen,
+        waits: bool,
+    }
     impl Observer for Chooser {
         fn sighting(&mut self, world: World<'_>, sighting: &Sighting<'_>) {
             if let Some(id) = sighting.journey
-                && !self.0.journeys.contains(id)
-                && self.0.filter.matches(&Subject::sighting(world, sighting))
+                && !self.waits
+                && !self.chosen.journeys.contains(id)
+                && self.chosen.filter.matches(&Subject::sighting(world, sighting))
             {
-                self.0.journeys.insert(id);
+                self.chosen.journeys.insert(id);
             }
         }
         fn closed(&mut self, world: World<'_>, journey: &ClosedJourney) {
-            if !self.0.journeys.contains(journey.id)
-                && self.0.filter.matches(&Subject::closed(world, journey))
-            {
-                self.0.journeys.insert(journey.id);
+            if self.waits && holds_closed(&self.chosen.filter, world, journey) {
+                self.chosen.journeys.insert(journey.id);
             }
         }
     }
-    let mut chooser = Chooser(Chosen { filter: filter.clone(), journeys: JourneySet::default() });
+    let chosen = Chosen { filter: filter.clone(), journeys: JourneySet::default() };
+    let mut chooser = Chooser { chosen, waits: waits(filter) };
     let range = Selection { filter: None, ..selection.clone() };
     run(source, &range, Choice::All, &mut [&mut chooser])?;
-    Ok(chooser.0)
+    Ok(chooser.chosen)
 }
 
 /// Everything of a pass but its source.
@@ -126,6 +148,7 @@ struct Loop<'a, 'b> {
     journeys: Journeys,
     /// Journeys with a sighting in the time range, when there is one.
     in_range: Option<JourneySet>,
+    start: Option<Ns>,
     tally: Tally,
 }
 
@@ -146,6 +169,7 @@ pub(super) fn run(
         tables: Tables::default(),
         journeys: Journeys::new(&manifest),
         in_range: ranged.then(JourneySet::default),
+        start: None,
         tally: Tally::default(),
     };
     let mut sorter = Sorter::default();
@@ -194,6 +218,7 @@ impl Loop<'_, '_> {
         decoded: Option<&Headers>,
         bytes: &[u8],
     ) {
+        self.start.get_or_insert(event.at);
         let within = self.selection.contains(event.at);
         self.tally.event(&event, within);
         match self.journeys.admit(event, gap, decoded, bytes, &self.tables) {
@@ -208,7 +233,9 @@ impl Loop<'_, '_> {
                         journey: None,
                         opens: false,
                     };
-                    show(&mut self.choice, self.observers, self.manifest, &self.tables, &sighting);
+                    let world =
+                        World { manifest: self.manifest, tables: &self.tables, start: self.start };
+                    show(&mut self.choice, self.observers, world, &sighting);
                 }
             }
             Ok(placed) => {
@@ -230,7 +257,8 @@ impl Loop<'_, '_> {
                             opens,
                         };
                         let tables = &self.tables;
-                        show(&mut self.choice, self.observers, self.manifest, tables, &sighting);
+                        let world = World { manifest: self.manifest, tables, start: self.start };
+                        show(&mut self.choice, self.observers, world, &sighting);
                     }
                 }
                 self.journeys.settle(placed);
@@ -240,8 +268,8 @@ impl Loop<'_, '_> {
     }
 
     fn tell_closed(&mut self) {
-        let Self { manifest, choice, observers, tables, journeys, in_range, .. } = self;
-        let world = World { manifest, tables };
+        let Self { manifest, choice, observers, tables, journeys, in_range, start, .. } = self;
+        let world = World { manifest, tables, start: *start };
         while journeys.take_closed(|journey| {
             let shown = in_range.as_ref().is_none_or(|set| set.contains(journey.id));
             if shown && choice.shows_closed(world, journey) {
@@ -256,11 +284,9 @@ impl Loop<'_, '_> {
 fn show(
     choice: &mut Choice,
     observers: &mut [&mut dyn Observer],
-    manifest: &Manifest,
-    tables: &Tables,
+    world: World<'_>,
     sighting: &Sighting<'_>,
 ) {
-    let world = World { manifest, tables };
     if choice.shows(world, sighting) {
         for observer in observers {
             observer.sighting(world, sighting);
