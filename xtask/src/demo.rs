@@ -192,7 +192,7 @@ pub(crate) fn start_recorder(command: &mut Command) -> Result<(Running, Lines)> 
     let mut recorder = Running::start(command.stdin(Stdio::null()).stderr(Stdio::piped()))?;
     let stderr = recorder.stderr().context("the recorder's messages were not piped")?;
     let mut said = Lines::of(stderr);
-    let attached = said.until(Duration::from_secs(30), |line| line.starts_with("recording"))?;
+    let attached = said.until(Duration::from_secs(30), |line| line.contains("recording"))?;
     if attached.is_none() {
         if recorder.ended()?.is_none() {
             recorder.stop(Duration::from_secs(5)).ok();

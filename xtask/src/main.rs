@@ -12,7 +12,6 @@ mod demo;
 mod golden;
 mod interrupt;
 mod kernels;
-mod licences;
 mod netns;
 mod setup;
 mod test;
@@ -36,7 +35,6 @@ usage: cargo xtask <command>
   golden [NAME…]                   record testdata/recordings (and captures) anew; then look at
                                    what changes with UPDATE_GOLDEN=1 cargo test --test golden
   kernels [6.1 6.12]               the capture tests on Debian's stock kernels, under emulation
-  licences                         check the licence of every dependency against deny.toml
 ";
 
 fn main() -> ExitCode {
@@ -47,9 +45,9 @@ fn main() -> ExitCode {
             "test" => test::run(rest),
             "bench" => bench::run(rest),
             "golden" => golden::run(rest),
-            "licences" => licences::run(rest),
             "kernels" => kernels::run(rest),
-            "bench-speed" => bench::run_speed(rest),
+            #[cfg(feature = "measure")]
+            "bench-inside" => bench::run_inside(rest),
             // Run by the other verbs inside a namespace.
             "traffic" => traffic::run(rest),
             "help" | "--help" | "-h" => {

@@ -9,8 +9,8 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use crate::command::{self, Running};
+use crate::interrupt;
 use crate::setup::{self, Purpose};
-use crate::{interrupt, licences};
 
 /// What a test that could not run prints (`tests/netns/mod.rs`).
 const SKIPPED: &str = "SKIPPED (live) ";
@@ -43,7 +43,6 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     };
 
     component(&root, "fmt", &["--all", "--check"], strict)?;
-    licences::run(&[])?;
     let lint = [linted, &["--all-targets", "--locked", "--", "-D", "warnings"]].concat();
     component(&root, "clippy", &lint, strict)?;
 

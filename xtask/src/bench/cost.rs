@@ -163,11 +163,13 @@ fn once(plan: &Plan, pair: &Pair, load: &Load, probes: Probes) -> Result<Value> 
     let recording = plan.folder.join("cost.psc");
     let mut recorder = None;
     if probes != Probes::None {
-        let mut command = Command::new(&plan.psc);
-        command.args(["record", "--force", "--output"]).arg(&recording);
-        if probes == Probes::Empty {
-            command.arg("--empty-programs");
-        }
+        let mut command = if probes == Probes::Empty {
+            plan.inside("empty")
+        } else {
+            let mut command = Command::new(&plan.psc);
+            command.args(["record", "--force", "--output"]).arg(&recording);
+            command
+        };
         recorder = Some(start_recorder(&mut command)?);
     }
     interrupt::sleep(Duration::from_millis(200))?;

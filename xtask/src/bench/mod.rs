@@ -4,9 +4,11 @@
 //! favour one condition), bytes on disk, and events per second. A part that cannot run here says why.
 
 mod cost;
+#[cfg(feature = "measure")]
+mod empty;
 mod machine;
 mod size;
-#[cfg(feature = "speed")]
+#[cfg(feature = "measure")]
 mod speed;
 mod stats;
 
@@ -32,6 +34,13 @@ struct Plan {
 }
 
 impl Plan {
+    /// Ourselves in the release build: a debug build would measure the wrong program.
+    fn inside(&self, what: &str) -> Command {
+        let mut own = Command::new(self.psc.with_file_name("xtask"));
+        own.args(["bench-inside", what]);
+        own
+    }
+
     /// Where the recording of a load of [`size::LOADS`] is.
     fn recording(&self, verb: &str) -> PathBuf {
         self.folder.join(format!("{verb}.psc"))
@@ -81,9 +90,8 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         say(&mut text, &size::measure(&plan)?)?;
     }
     if wanted("speed") {
-        // A debug build would measure the wrong program, so the release build of xtask measures.
-        let mut own = Command::new(target.join("release/xtask"));
-        own.arg("bench-speed").args(size::LOADS.map(|load| plan.recording(load.verb)));
+        let mut own = plan.inside("speed");
+        own.args(size::LOADS.map(|load| plan.recording(load.verb)));
         say(&mut text, &command::output(&mut own)?)?;
     }
     let table = plan.folder.join("bench.md");
@@ -92,16 +100,19 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// In-process rates of the recordings given; [`run`] calls it in the release build.
-pub(crate) fn run_speed(args: &[String]) -> Result<()> {
-    #[cfg(feature = "speed")]
-    {
-        let recordings: Vec<PathBuf> = args.iter().map(PathBuf::from).collect();
-        print!("{}", speed::measure(&recordings)?);
-        Ok(())
+/// What [`run`] does in a process of its own, built in release: `speed RECORDING…` rates them in
+/// process, `empty` holds empty programs at the probes until SIGINT.
+#[cfg(feature = "measure")]
+pub(crate) fn run_inside(args: &[String]) -> Result<()> {
+    match args.split_first() {
+        Some((what, [])) if what == "empty" => empty::hold(),
+        Some((what, recordings)) if what == "speed" => {
+            let recordings: Vec<PathBuf> = recordings.iter().map(PathBuf::from).collect();
+            print!("{}", speed::measure(&recordings)?);
+            Ok(())
+        }
+        _ => bail!("bench-inside speed RECORDING… | empty"),
     }
-    #[cfg(not(feature = "speed"))]
-    bail!("this xtask was built without what measures {}; run `cargo xtask bench`", args.join(" "))
 }
 
 fn say(text: &mut String, part: &str) -> Result<()> {
@@ -114,6 +125,6 @@ fn build(root: &Path) -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.current_dir(root).args(["build", "--release", "--locked"]);
-    command.args(["--package", "psc", "--package", "xtask", "--features", "xtask/speed"]);
+    command.args(["--package", "psc", "--package", "xtask", "--features", "xtask/measure"]);
     command::run(&mut command)
 }
