@@ -11,5 +11,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for (name, figure) in fixtures::figures() {
         std::fs::write(dir.join(format!("{name}.svg")), figure)?;
     }
+    let mut page = String::new();
+    psc_reports::html::report(
+        &fixtures::trace(),
+        &fixtures::analyze(),
+        &fixtures::locate(),
+        &fixtures::detect(),
+        &mut page,
+    )?;
+    std::fs::write(dir.join("report.html"), page)?;
     Ok(())
 }

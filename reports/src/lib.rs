@@ -12,6 +12,7 @@
 //! - What a limit leaves out is said, with its number and the command that shows it.
 
 pub mod escape;
+pub mod html;
 pub mod json;
 pub mod svg;
 pub mod text;

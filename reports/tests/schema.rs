@@ -8,6 +8,7 @@
 mod fixtures;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 
 use psc_replay::view::SCHEMA;
@@ -148,9 +149,9 @@ fn document(structs: &BTreeMap<String, Struct>, kind: &str, view: &str) -> Value
     let mut root = object(structs, view, &mut wanted);
     let mut defs = BTreeMap::new();
     while let Some(name) = wanted.pop() {
-        if !defs.contains_key(&name) {
-            let schema = object(structs, &name, &mut wanted);
-            defs.insert(name, schema);
+        if let Entry::Vacant(slot) = defs.entry(name) {
+            let schema = object(structs, slot.key(), &mut wanted);
+            slot.insert(schema);
         }
     }
     let mut properties = Map::new();

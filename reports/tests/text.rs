@@ -2,6 +2,11 @@
 
 mod fixtures;
 
+use psc_replay::view::analyze::AnalyzeView;
+use psc_replay::view::detect::DetectView;
+use psc_replay::view::info::InfoView;
+use psc_replay::view::locate::LocateView;
+use psc_replay::view::trace::TraceView;
 use psc_reports::text::{self, Style};
 use unicode_width::UnicodeWidthStr as _;
 
@@ -46,11 +51,11 @@ fn first_line_says_how_complete() {
 #[test]
 fn an_empty_view_is_text_too() {
     let mut out = String::new();
-    text::trace(&Default::default(), PLAIN, &mut out).unwrap();
-    text::analyze(&Default::default(), PLAIN, &mut out).unwrap();
-    text::locate(&Default::default(), PLAIN, &mut out).unwrap();
-    text::detect(&Default::default(), PLAIN, &mut out).unwrap();
-    text::info(&Default::default(), PLAIN, &mut out).unwrap();
+    text::trace(&TraceView::default(), PLAIN, &mut out).unwrap();
+    text::analyze(&AnalyzeView::default(), PLAIN, &mut out).unwrap();
+    text::locate(&LocateView::default(), PLAIN, &mut out).unwrap();
+    text::detect(&DetectView::default(), PLAIN, &mut out).unwrap();
+    text::info(&InfoView::default(), PLAIN, &mut out).unwrap();
     assert_eq!(out.matches("completeness not recorded\n").count(), 5, "{out}");
 }
 
@@ -91,7 +96,7 @@ fn tables_fit_a_terminal() {
         for width in [160, 200] {
             for line in draw(view, Style { color: false, width }).lines() {
                 // Words longer than a line stay whole, so that they can be copied.
-                let longest = line.split(' ').map(|word| word.width()).max().unwrap_or(0);
+                let longest = line.split(' ').map(str::width).max().unwrap_or(0);
                 assert!(line.width() <= width || longest + 30 > width, "{view} {width}: {line}");
             }
         }

@@ -188,8 +188,10 @@ fn edges(canvas: &mut Canvas, graph: &PathGraph, spots: &BTreeMap<usize, Spot>) 
             Way::Side => "f-faint",
         };
         canvas.raw(format_args!(
-            "<g><title>{}</title><path class=\"f-e {colour}{dash}\" stroke-width=\"{}\" \
+            "<g class=\"f-edge\" data-from=\"{}\" data-to=\"{}\"><title>{}</title><path class=\"f-e {colour}{dash}\" stroke-width=\"{}\" \
              d=\"{}\"/><path class=\"{fill}\" d=\"{}\"/></g>",
+            edge.from,
+            edge.to,
             escape::markup(&tip),
             px(thick),
             end.path,

@@ -1,0 +1,173 @@
+//! Single journeys, as ladders and as tables of their steps.
+
+use maud::{Markup, html};
+use psc_replay::view::trace::{Journey, TraceView};
+
+use super::cells::{Cell, Grid, Held, Row, figure, left_out, mono, num, span, t, words};
+use super::{Report, Section};
+use crate::{svg, units};
+
+/// Journeys held by the page.
+const SHOWN: usize = 150;
+/// Journeys drawn open, as ladders: those offered for a reason, then the first.
+const OPEN: usize = 6;
+/// Steps in a journey's table.
+const STEPS: usize = 64;
+/// Bytes after which no further journey is added.
+const BYTES: usize = 3_000_000;
+
+/// The journeys that [`section`] shows, as far as their number limits it.
+pub(super) fn held(trace: &TraceView) -> Held {
+    Held(trace.exemplars.iter().take(SHOWN).map(|journey| journey.id).collect())
+}
+
+pub(super) fn section(report: &Report<'_>) -> Section {
+    let trace = report.trace;
+    let mut open = Vec::new();
+    let mut closed = String::new();
+    let mut shown = 0u64;
+    for (index, journey) in trace.exemplars.iter().take(SHOWN).enumerate() {
+        if closed.len() > BYTES {
+            break;
+        }
+        shown += 1;
+        if open.len() < OPEN && (!journey.role.is_empty() || index < 3) {
+            open.push(drawn(report, journey));
+        } else {
+            closed.push_str(&folded(report, journey).into_string());
+        }
+    }
+    let more = (trace.exemplars.len() as u64 - shown).saturating_add(trace.omitted);
+    let body = html! {
+        p {
+            (units::counted(trace.journeys.total, "journey", "journeys"))
+            "; here are those to look at first: the slowest, the dropped, and typical ones. "
+            span.faint {
+                "A journey is one packet's way through the stack, step by step. Times count from \
+                 its first step."
+            }
+        }
+        @if trace.exemplars.is_empty() { p { "No journey was recorded." } }
+        @for journey in &open { (journey) }
+        @if !closed.is_empty() {
+            h3 { "More journeys" }
+            div.list { (maud::PreEscaped(&closed)) }
+        }
+        (left_out(more, "journeys", &format!("{} -f EXPR", report.rerun("trace"))))
+    };
+    Section { id: "journeys", name: "Journeys", number: Some(trace.journeys.total), body }
+}
+
+/// Id of the element that `#journey=N` leads to.
+fn anchor(journey: &Journey) -> String {
+    format!("journey={}", journey.id)
+}
+
+fn times(report: &Report<'_>, journey: &Journey) -> String {
+    let last = journey.first.saturating_add(journey.duration_ns);
+    let (from, to) = span(journey.first, last, report.start);
+    format!("{from} {to}")
+}
+
+fn headline(report: &Report<'_>, journey: &Journey) -> Markup {
+    html! {
+        "Journey " (journey.id)
+        @if !journey.role.is_empty() { ", " (t(&journey.role)) }
+        ": " (units::duration(journey.duration_ns)) ", "
+        @if journey.outcome.starts_with("dropped") { span.bad { (t(&journey.outcome)) } }
+        @else { (t(&journey.outcome)) }
+        " " span.faint { "at " (units::offset(journey.first, report.start)) }
+    }
+}
+
+fn drawn(report: &Report<'_>, journey: &Journey) -> Markup {
+    let label = format!("Ladder of journey {}", journey.id);
+    html! {
+        article.journey id=(anchor(journey)) data-t=(times(report, journey)) {
+            h3 { (headline(report, journey)) }
+            (figure(&svg::ladder_figure(journey), &label))
+            details {
+                summary { "Steps of journey " (journey.id) " as a table" }
+                (steps(report, journey))
+            }
+        }
+        "\n"
+    }
+}
+
+/// The id is inside, so that browsers open the fold by themselves when the address leads there.
+fn folded(report: &Report<'_>, journey: &Journey) -> Markup {
+    let label = format!("Ladder of journey {}", journey.id);
+    html! {
+        details data-t=(times(report, journey)) {
+            summary {
+                (headline(report, journey))
+                @if !journey.flow.is_empty() { " " span.mono.faint { (t(&journey.flow)) } }
+            }
+            div.inside id=(anchor(journey)) {
+                (figure(&svg::ladder_figure(journey), &label))
+                details { summary { "Steps as a table" } (steps(report, journey)) }
+            }
+        }
+        "\n"
+    }
+}
+
+fn steps(report: &Report<'_>, journey: &Journey) -> Markup {
+    let (unit, write) = units::column(journey.duration_ns);
+    let rows = journey.steps.iter().map(|step| {
+        let since = step.at.saturating_sub(journey.first);
+        let stack: Vec<&str> = step.stack.iter().take(16).map(String::as_str).collect();
+        let evidence = step.stack_evidence.as_str();
+        let mut detail = vec![step.detail.as_str(), step.lineage.as_str()];
+        detail.retain(|part| !part.is_empty());
+        Row::plain(vec![
+            Cell::sorted(html! { (write(since)) }, since),
+            Cell::duration(step.delta_ns),
+            Cell::text(&step.layer),
+            Cell::text(&step.probe),
+            Cell::markup(html! {
+                @if stack.is_empty() { span.faint { "–" } }
+                @else {
+                    (t(&stack.join(" < ")))
+                    @if !evidence.is_empty() { " " span.faint { "(" (t(evidence)) ")" } }
+                }
+            }),
+            Cell::text(&step.device),
+            Cell::text(&step.netns),
+            Cell::text(&step.context),
+            Cell::markup(html! {
+                (t(&detail.join("; ")))
+                @if !step.headers.is_empty() { div { "now " (t(&step.headers)) } }
+            }),
+        ])
+    });
+    let columns = [
+        num(if unit == "µs" { "Time, µs" } else { "Time, ms" }),
+        num("Step"),
+        mono("Layer"),
+        mono("Probe"),
+        words("Kernel stack, innermost first"),
+        mono("Device"),
+        mono("Namespace"),
+        mono("Context"),
+        words("Detail"),
+    ];
+    let id = format!("steps-{}", journey.id);
+    let caption = format!("Steps of journey {}", journey.id);
+    let rerun = report.rerun("trace --format json");
+    let grid = Grid {
+        id: &id,
+        caption: &caption,
+        columns: &columns,
+        rows: STEPS,
+        bytes: 60_000,
+        rerun: &rerun,
+    };
+    html! {
+        @if !journey.ambiguous.is_empty() {
+            p { span.tag.medium { "ambiguous" } (t(&journey.ambiguous)) }
+        }
+        (grid.draw(rows, 0))
+    }
+}

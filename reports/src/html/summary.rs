@@ -1,0 +1,238 @@
+//! The first screen: what happened, how sure, what to look at first.
+
+use maud::{Markup, html};
+
+use super::Report;
+use super::cells::t;
+use crate::units;
+
+/// How sure a reader may be.
+enum Sure {
+    Whole,
+    Lossy,
+    Unknown,
+    Unclosed,
+}
+
+fn sure(report: &Report<'_>) -> Sure {
+    let what = &report.trace.provenance.completeness;
+    match what.lost {
+        None => Sure::Unknown,
+        Some(0) if what.closed => Sure::Whole,
+        Some(0) => Sure::Unclosed,
+        Some(_) => Sure::Lossy,
+    }
+}
+
+pub(super) fn section(report: &Report<'_>) -> Markup {
+    let provenance = &report.trace.provenance;
+    html! {
+        section #summary aria-labelledby="summary-title" {
+            h1 #summary-title { (t(&provenance.source)) }
+            p.faint {
+                @if !provenance.host.is_empty() { (t(&provenance.host)) ", " }
+                @if provenance.start_utc.is_empty() { "start not recorded" }
+                @else { time datetime=(t(&provenance.start_utc).into_string()) { (t(&provenance.start_utc)) } }
+                ", " (units::duration(provenance.duration_ns))
+                @if !provenance.selection.is_empty() { "; only " (t(&provenance.selection)) }
+            }
+            h2.kicker { "What happened" }
+            div.lede { (happened(report)) }
+            (tally(report))
+            h2.kicker { "How sure" }
+            (confidence(report))
+            h2.kicker { "What to look at first" }
+            (first(report))
+        }
+    }
+}
+
+/// `3 findings (1 high, 2 info)`.
+fn findings_words(report: &Report<'_>) -> String {
+    let all = units::counted(report.findings.len() as u64, "finding", "findings");
+    let by: Vec<String> = ["high", "medium", "low", "info"]
+        .into_iter()
+        .filter_map(|severity| {
+            let number =
+                report.findings.iter().filter(|finding| finding.severity == severity).count();
+            (number > 0).then(|| format!("{number} {severity}"))
+        })
+        .collect();
+    if by.is_empty() { all } else { format!("{all} ({})", by.join(", ")) }
+}
+
+fn happened(report: &Report<'_>) -> Markup {
+    let provenance = &report.trace.provenance;
+    let totals = &report.trace.journeys;
+    let dropped = super::traffic::dropped_packets(report);
+    let loss = &report.analyze.loss;
+    html! {
+        p {
+            "In " (units::duration(provenance.duration_ns)) ", "
+            (units::counted(provenance.events, "event", "events")) " told of "
+            strong { (units::counted(totals.total, "journey", "journeys")) }
+            " of packets through the stack: "
+            (units::count(totals.delivered)) " were delivered, "
+            (units::count(totals.dropped)) " were dropped, and of "
+            (units::count(totals.end_not_observed)) " the end was not observed."
+        }
+        p {
+            @if let Some(top) = report.analyze.drops.first() {
+                "The kernel dropped "
+                strong { (units::counted(dropped, "packet", "packets")) }
+                @if report.analyze.drops.len() > 1 { ", most of one kind for " } @else { " for " }
+                strong { (t(&top.reason)) }
+                @if !top.location.is_empty() { " at " code { (t(&top.location)) } }
+                @if report.analyze.drops.len() > 1 {
+                    " (" (units::count(top.packets)) ", " (units::percent(top.packets, dropped)) ")"
+                }
+                "."
+            } @else {
+                "No drop by the kernel was observed."
+            }
+            @if loss.network_sent > 0 {
+                " Of " (units::counted(loss.network_sent, "TCP data segment", "TCP data segments"))
+                " sent, " (units::count(loss.network_retransmitted)) " "
+                @if loss.network_retransmitted == 1 { "was" } @else { "were" }
+                " retransmitted ("
+                (units::percent(loss.network_retransmitted, loss.network_sent)) ")."
+            }
+        }
+        p {
+            @if report.findings.is_empty() {
+                "No finding: "
+                (units::counted(report.detect.detectors.len() as u64, "detector", "detectors"))
+                " ran."
+            } @else {
+                a href="#findings" { (findings_words(report)) }
+                @if let Some(worst) = report.findings.first() { ". The first: " (t(&worst.title)) }
+                "."
+            }
+        }
+    }
+}
+
+fn tally(report: &Report<'_>) -> Markup {
+    let flows = (report.analyze.flows.len() as u64).saturating_add(report.analyze.flows_omitted);
+    let peers = (report.locate.peers.len() as u64).saturating_add(report.locate.omitted);
+    let numbers = [
+        ("events", report.trace.provenance.events),
+        ("packets with bytes", report.trace.provenance.packets),
+        ("journeys", report.trace.journeys.total),
+        ("packets dropped", super::traffic::dropped_packets(report)),
+        ("connections", flows),
+        ("peers", peers),
+        ("findings", report.findings.len() as u64),
+    ];
+    html! {
+        dl.tally {
+            @for (name, number) in numbers {
+                div { dt { (name) } dd { (units::count(number)) } }
+            }
+        }
+    }
+}
+
+fn confidence(report: &Report<'_>) -> Markup {
+    let what = &report.trace.provenance.completeness;
+    let totals = &report.trace.journeys;
+    let (class, word) = match sure(report) {
+        Sure::Whole => ("sure whole", "Complete recording"),
+        Sure::Lossy => ("sure lossy", "Incomplete recording"),
+        Sure::Unknown => ("sure", "Completeness unknown"),
+        Sure::Unclosed => ("sure", "No end mark: the recording was cut off or is still running"),
+    };
+    let line = if what.line.is_empty() { "completeness not recorded" } else { what.line.as_str() };
+    html! {
+        div class=(class) {
+            p { strong { (word) } ": " (t(line)) "." }
+            @if what.probes_wanted > 0 {
+                p {
+                    (what.probes_attached) " of " (what.probes_wanted) " probes attached; "
+                    a href="#coverage" {
+                        (units::counted(what.blind_spots.len() as u64, "blind spot", "blind spots"))
+                    }
+                    " of this host known."
+                }
+            }
+            @if totals.ambiguous > 0 {
+                p {
+                    (units::counted(totals.ambiguous, "journey is", "journeys are"))
+                    " ambiguous ("
+                    (units::percent(totals.ambiguous, totals.total)) "): "
+                    "marked, never guessed."
+                }
+            }
+            p.note {
+                "Loss of the recorder is not a drop by the kernel, and neither is loss in the \
+                 network: the three are never added up."
+            }
+        }
+    }
+}
+
+/// Top finding, top drop, slowest journey, data loss: at most four links.
+fn first(report: &Report<'_>) -> Markup {
+    let slowest = report
+        .trace
+        .exemplars
+        .iter()
+        .filter(|journey| report.held.0.contains(&journey.id))
+        .find(|journey| journey.role == "slowest");
+    let lossy = matches!(sure(report), Sure::Lossy);
+    let nothing =
+        report.findings.is_empty() && report.analyze.drops.is_empty() && slowest.is_none();
+    html! {
+        @if nothing && !lossy {
+            p { "Nothing stands out. The " a href="#path-graph" { "path graph" }
+                " shows what was recorded." }
+        } @else {
+            ol.first {
+                @if let Some(worst) = report.findings.first() {
+                    li { a href="#finding-1" { (t(&worst.title)) }
+                        " " span.faint { "(" (t(&worst.severity)) " finding)" } }
+                }
+                @if let Some(top) = report.analyze.drops.first() {
+                    li {
+                        a href="#drop-1" {
+                            (units::counted(top.packets, "packet", "packets"))
+                            " dropped: " (t(&top.reason))
+                            @if !top.location.is_empty() { " at " (t(&top.location)) }
+                        }
+                        @if !top.meaning.is_empty() { " " span.faint { "– " (t(&top.meaning)) } }
+                    }
+                }
+                @if let Some(journey) = slowest {
+                    li {
+                        a href=(format!("#journey={}", journey.id)) {
+                            "The slowest journey, " (units::duration(journey.duration_ns))
+                        }
+                        @if !journey.flow.is_empty() { " " span.faint { "– " (t(&journey.flow)) } }
+                        (slow_step(journey))
+                    }
+                }
+                @if lossy {
+                    li { a href="#coverage" { "What the recorder lost" }
+                        " " span.faint { "– conclusions near it are weaker" } }
+                }
+            }
+        }
+    }
+}
+
+/// Where the slowest journey spent most of its time, when one step took at least half of it.
+fn slow_step(journey: &psc_replay::view::trace::Journey) -> Markup {
+    let worst = (1..journey.steps.len()).max_by_key(|index| journey.steps[*index].delta_ns);
+    let Some(worst) = worst.filter(|index| {
+        journey.steps[*index].delta_ns.saturating_mul(2) >= journey.duration_ns.max(1)
+    }) else {
+        return html! {};
+    };
+    let (before, after) = (&journey.steps[worst - 1], &journey.steps[worst]);
+    html! {
+        span.faint {
+            ", " (units::duration(after.delta_ns)) " of it between "
+            (t(&before.probe)) " and " (t(&after.probe))
+        }
+    }
+}
