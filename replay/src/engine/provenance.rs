@@ -1,5 +1,7 @@
 //! What a pass learns about the recording itself: span, completeness, notices.
 
+use std::fmt::Write as _;
+
 use psc_formats::event::StackEvidence;
 use psc_formats::fact::{LossFact, Severity};
 use psc_formats::manifest::{Origin, ProbeStatus};
@@ -160,7 +162,8 @@ fn line(
         line.push_str("; not closed in good order, what came after the last event is not known");
     }
     if !failed.is_empty() {
-        line.push_str(&format!("; {} of {wanted} probes did not attach", failed.len()));
+        // Writing to a string cannot fail.
+        let _ = write!(line, "; {} of {wanted} probes did not attach", failed.len());
     }
     line
 }
@@ -187,10 +190,7 @@ fn notices(tables: &Tables, order: OrderCounts, journeys: JourneyCounts) -> Vec<
             order.late,
             "events came after the source had said that their time was over: shown, but out of order",
         ),
-        (
-            order.disordered,
-            "events had a sequence number that was not above the one before on their CPU",
-        ),
+        (order.disordered, "events had a sequence number that their CPU had given before"),
         (
             order.forced,
             "events were ordered without the source's promise that nothing older would come",
@@ -250,7 +250,7 @@ fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             out.push(',');
         }
         out.push(digit);

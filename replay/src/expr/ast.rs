@@ -166,8 +166,11 @@ impl fmt::Display for Written {
             (Literal::V4(net), _) => write!(f, "{net}"),
             (Literal::V6(net), _) if net.prefix_len() == 128 => write!(f, "{}", net.addr()),
             (Literal::V6(net), _) => write!(f, "{net}"),
-            (Literal::Mac([a, b, c, d, e, g]), _) => {
-                write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+            (Literal::Mac(mac), _) => {
+                for (i, byte) in mac.iter().enumerate() {
+                    write!(f, "{}{byte:02x}", if i > 0 { ":" } else { "" })?;
+                }
+                Ok(())
             }
             (Literal::Text(text), _) => write!(f, "{}", Quoted(text.as_bytes())),
         }

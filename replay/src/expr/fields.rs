@@ -188,7 +188,7 @@ fn quoted<'a>(s: &Subject<'a>) -> Option<&'a Quoted> {
     s.any_icmp()?.quoted.as_ref()
 }
 
-fn ports<'a>(s: &Subject<'a>, protocol: u8) -> Option<(u16, u16)> {
+fn ports(s: &Subject<'_>, protocol: u8) -> Option<(u16, u16)> {
     let tuple = s.headers?.tuple()?;
     (tuple.protocol == protocol && !matches!(s.headers?.transport, Transport::None))
         .then_some((tuple.sport, tuple.dport))

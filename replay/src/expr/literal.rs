@@ -80,7 +80,7 @@ fn duration(word: &str) -> Option<u64> {
     let mut place = unit;
     for digit in fraction.bytes() {
         let digit = digit.is_ascii_digit().then(|| u64::from(digit - b'0'))?;
-        if place % 10 != 0 {
+        if !place.is_multiple_of(10) {
             return None;
         }
         place /= 10;

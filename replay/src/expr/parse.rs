@@ -260,15 +260,13 @@ impl<'a> Parser<'a> {
                 return Err(self.error(open, "this set has no closing `}`"));
             }
             let (from, at) = self.literal(field, field.kind)?;
-            let to = match self.take(&[".."]) {
-                None => None,
-                Some(_) => {
-                    let (to, end) = self.literal(field, field.kind)?;
-                    let span = Spanned { end: end.end, ..at };
-                    literal::check_range(&from, &to).map_err(|what| self.error(span, what))?;
-                    Some(to)
-                }
-            };
+            let mut to = None;
+            if self.take(&[".."]).is_some() {
+                let (last, end) = self.literal(field, field.kind)?;
+                let span = Spanned { end: end.end, ..at };
+                literal::check_range(&from, &last).map_err(|what| self.error(span, what))?;
+                to = Some(last);
+            }
             ranges.push(Range { from, to });
             self.take(&[","]);
         }

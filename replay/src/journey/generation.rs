@@ -142,13 +142,10 @@ impl Slab {
 
     /// A cleared slot, linked as the newest.
     pub(super) fn open(&mut self) -> u32 {
-        let slot = match self.free.pop() {
-            Some(slot) => slot,
-            None => {
-                self.slots.push(Generation::default());
-                (self.slots.len() - 1) as u32
-            }
-        };
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Generation::default());
+            (self.slots.len() - 1) as u32
+        });
         self.live += 1;
         self.link(slot);
         slot
