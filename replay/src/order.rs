@@ -269,7 +269,8 @@ impl Sorter {
         let run = &mut self.runs[run_index];
         let mut hole = event.seq;
         // A slice or a ring of the last seconds starts anywhere, so the first event sets the start.
-        match run.next_seq {
+        let expected = run.next_seq;
+        match expected {
             Some(next) if event.seq > next => {
                 hole = next;
                 run.holes.insert(next, event.seq);

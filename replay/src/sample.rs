@@ -231,7 +231,10 @@ impl Feed {
             journey: Some(JourneyId(self.journeys)),
             opens,
         };
-        observer.sighting(World { manifest: &self.manifest, tables: &self.tables }, &sighting);
+        observer.sighting(
+            World { manifest: &self.manifest, tables: &self.tables, start: None },
+            &sighting,
+        );
         self.journeys
     }
 
@@ -247,10 +250,14 @@ impl Feed {
             journey: None,
             opens: false,
         };
-        observer.sighting(World { manifest: &self.manifest, tables: &self.tables }, &sighting);
+        observer.sighting(
+            World { manifest: &self.manifest, tables: &self.tables, start: None },
+            &sighting,
+        );
     }
 
     pub(crate) fn close(&mut self, observer: &mut dyn Observer, journey: &ClosedJourney) {
-        observer.closed(World { manifest: &self.manifest, tables: &self.tables }, journey);
+        observer
+            .closed(World { manifest: &self.manifest, tables: &self.tables, start: None }, journey);
     }
 }

@@ -431,7 +431,10 @@ mod tests {
         let mut tables = sample::devices(&[(1, "eth0", 10)]);
         let mut counters = Counters::default();
         let mut see = |tables: &Tables, at, segments| {
-            counters.sighting(World { manifest: &manifest, tables }, &retransmit(at, segments));
+            counters.sighting(
+                World { manifest: &manifest, tables, start: None },
+                &retransmit(at, segments),
+            );
         };
         see(&tables, 50, 7);
         tables.apply(&reading(100, 10, &[("TcpRetransSegs", 1000)]));
@@ -451,7 +454,10 @@ mod tests {
         let mut tables = sample::devices(&[(1, "eth0", 10)]);
         tables.apply(&reading(0, 10, &[("TcpRetransSegs", 0), ("TcpExtListenDrops", 4)]));
         let mut counters = Counters::default();
-        counters.sighting(World { manifest: &manifest, tables: &tables }, &retransmit(5, 1));
+        counters.sighting(
+            World { manifest: &manifest, tables: &tables, start: None },
+            &retransmit(5, 1),
+        );
         tables.apply(&reading(9, 10, &[("TcpRetransSegs", 5), ("TcpExtListenDrops", 6)]));
         let verdict = |lost| rows(&counters, &tables, lost).remove(1).3;
         assert_eq!(verdict(0), "differs by 4");
@@ -474,7 +480,7 @@ mod tests {
         let names = ["UdpNoPorts", "Udp6NoPorts"];
         tables.apply(&reading(0, 10, &names.map(|n| (n, 0))));
         let mut counters = Counters::default();
-        let world = World { manifest: &manifest, tables: &tables };
+        let world = World { manifest: &manifest, tables: &tables, start: None };
         for (location, count) in [(7, 1), (8, 10), (9, 100)] {
             let location = SymbolId(location);
             let free = EventKind::Free { reason: 3, location };
