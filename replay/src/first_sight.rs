@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use psc_formats::EventKind;
-use psc_formats::packet::Headers;
+use psc_formats::packet::{Headers, Network};
 
 use crate::engine::{ClosedJourney, JourneyId, Sighting};
 
@@ -77,5 +77,15 @@ impl FirstSight {
     /// Forgets a closed journey; true when none of its sightings had been counted.
     pub(crate) fn never_counted(&mut self, journey: &ClosedJourney) -> bool {
         self.waiting.remove(&journey.id)
+    }
+}
+
+/// IP bytes of the packet: the length its header claims, else (a segment too large for the length
+/// field, RFC 2675) what the event says.
+pub(crate) fn ip_bytes(headers: &Headers, len: u32) -> u64 {
+    match headers.network {
+        Network::V4(ip) if ip.total_len > 0 => u64::from(ip.total_len),
+        Network::V6(ip) if ip.payload_len > 0 => 40 + u64::from(ip.payload_len),
+        _ => u64::from(len),
     }
 }

@@ -7,6 +7,7 @@ pub mod expr;
 mod first_sight;
 pub mod journey;
 pub mod layers;
+pub mod locator;
 pub mod order;
 #[cfg(test)]
 mod sample;

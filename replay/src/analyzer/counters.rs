@@ -284,7 +284,7 @@ impl<'a> Deltas<'a> {
     pub(super) fn of(tables: &'a Tables, netns: u32) -> Self {
         let mut mine = tables.counters.iter().filter(|fact| fact.netns == netns);
         let readings = mine.clone().count();
-        Self { first: mine.next(), last: mine.last(), readings }
+        Self { first: mine.next(), last: mine.next_back(), readings }
     }
 
     /// The rise of `counter`; `None` with fewer than two readings, or where it was not read.

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use psc_formats::fact::SocketFact;
 use psc_formats::packet::Headers;
-use psc_formats::{Event, EventKind, Tables};
+use psc_formats::{Event, Tables};
 
 use crate::bounded::Bounded;
 use crate::view::Provenance;
@@ -25,6 +25,9 @@ const SYNS: usize = 16_384;
 
 /// Listeners for which SYN retransmissions are kept.
 const LISTENERS: usize = 4_096;
+
+/// How often sockets are looked at while connections are being made.
+const LOOK_NS: u64 = 100_000_000;
 
 /// Retransmitted share of sent segments from which network loss is a finding: above it, the
 /// throughput of loss-based congestion control falls off (Mathis et al., CCR 1997).
@@ -51,6 +54,8 @@ pub(super) struct Findings {
 #[derive(Debug, Default)]
 struct Snapshots {
     seen: usize,
+    /// When to look again: a socket with an id keeps only its latest fact.
+    next: u64,
     full: BTreeMap<(u32, SocketAddr), SocketFact>,
 }
 
@@ -66,12 +71,16 @@ impl Default for Findings {
 
 impl Findings {
     /// One packet, told once.
-    pub(super) fn packet(&mut self, event: &Event, headers: &Headers) {
+    pub(super) fn packet(&mut self, tables: &Tables, event: &Event, headers: &Headers) {
         let (Some(tcp), Some((src, dst))) = (headers.tcp(), headers.addresses()) else { return };
         if tcp.flags & (SYN | ACK) != SYN {
             return;
         }
         let at = event.at.0;
+        if at >= self.snapshots.next {
+            self.snapshots.update(tables);
+            self.snapshots.next = at.saturating_add(LOOK_NS);
+        }
         let server = SocketAddr::new(dst, tcp.dport);
         let key = (SocketAddr::new(src, tcp.sport), server, tcp.seq);
         if self.syns.get_mut(&key).is_some() {
@@ -392,6 +401,7 @@ fn disagreement(counters: &[CounterRow]) -> Option<Finding> {
 mod tests {
     use super::*;
     use crate::sample;
+    use psc_formats::EventKind;
     use psc_formats::Fact;
     use psc_formats::fact::{CountersFact, DeviceFact};
 
@@ -443,7 +453,7 @@ mod tests {
         };
         for (at, headers) in [(1, syn(1, 10)), (2, syn(2, 20)), (3, syn(1, 10)), (7, syn(2, 20))] {
             let event = sample::event(at, EventKind::Receive {}).into();
-            findings.packet(&event, &headers);
+            findings.packet(&Tables::default(), &event, &headers);
         }
         let mut tables = tables(4);
         tables.apply(&listener(3));

@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::bounded::Bounded;
 use crate::engine::{ClosedJourney, Outcome};
+use crate::first_sight::ip_bytes;
 use crate::view::analyze::FlowRow;
 
 use super::tcp::{ACK, SYN, Segment, TcpConnection};
@@ -251,16 +252,6 @@ impl Flows {
         let omitted = all.len().saturating_sub(limit) as u64 + self.forgotten;
         let owners = Owners::new(tables);
         (all.iter().take(limit).map(|c| c.row(&owners)).collect(), omitted)
-    }
-}
-
-/// IP bytes of the packet: the length its header claims, else (a segment too large for the length
-/// field, RFC 2675) what the event says.
-fn ip_bytes(headers: &Headers, len: u32) -> u64 {
-    match headers.network {
-        Network::V4(ip) if ip.total_len > 0 => u64::from(ip.total_len),
-        Network::V6(ip) if ip.payload_len > 0 => 40 + u64::from(ip.payload_len),
-        _ => u64::from(len),
     }
 }
 

@@ -249,7 +249,7 @@ fn bucket_bound(value: u64) -> u64 {
     if value <= 64 {
         return 64;
     }
-    let octave = 1_u64 << (63 - (value - 1).leading_zeros());
+    let octave = 1_u64 << (value - 1).ilog2();
     let quarter = octave / 4;
     let steps = (value - octave).div_ceil(quarter).max(1);
     octave.saturating_add(steps.saturating_mul(quarter))

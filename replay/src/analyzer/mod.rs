@@ -180,15 +180,18 @@ impl Observer for Analyzer {
         self.counters.sighting(world, event);
         if let Some((headers, _)) = self.once.packet(sighting) {
             self.flows.packet(event, headers);
-            self.findings.packet(event, headers);
+            self.findings.packet(world.tables, event, headers);
         }
     }
 
     fn closed(&mut self, world: World<'_>, journey: &ClosedJourney) {
         let uncounted = self.once.never_counted(journey);
-        self.volume.journey(journey);
+        // A listener's clone went nowhere as a packet.
+        if !journey.clone {
+            self.volume.journey(journey);
+            self.latencies.journey(journey);
+        }
         self.series.journey(journey);
-        self.latencies.journey(journey);
         self.drops.journey(journey);
         self.flows.journey(journey, uncounted);
         self.counters.journey(world, journey);

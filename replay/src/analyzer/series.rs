@@ -2,7 +2,7 @@
 
 use psc_formats::{Event, EventKind};
 
-use crate::engine::ClosedJourney;
+use crate::engine::{ClosedJourney, Lineage};
 use crate::first_sight::Direction;
 use crate::view::analyze;
 
@@ -52,10 +52,16 @@ impl Series {
     }
 
     pub(super) fn journey(&mut self, journey: &ClosedJourney) {
+        if journey.clone {
+            return;
+        }
+        let segment = journey.lineage.iter().any(|(how, _)| *how == Lineage::Segment);
         let first = |direction: Direction| {
             journey.steps.iter().find(|event| {
                 !matches!(event.kind, EventKind::Captured { .. })
                     && Direction::of(&event.kind) == Some(direction)
+                    // Segments were one skb when that was queued, and counted there.
+                    && !(segment && direction == Direction::Egress)
             })
         };
         let passages = [Direction::Ingress, Direction::Egress].map(|d| (d, first(d)));
@@ -65,7 +71,10 @@ impl Series {
             }
         }
         let earliest = passages.iter().filter_map(|(_, e)| *e).min_by_key(|e| e.at);
-        if let Some(event) = earliest {
+        // The bytes of a segment or copy are those of what it was made from.
+        if let Some(event) = earliest
+            && journey.lineage.is_empty()
+        {
             self.bin(event.at.0).bytes += u64::from(event.len);
         }
     }
@@ -84,7 +93,7 @@ impl Series {
             self.bins = self
                 .bins
                 .chunks(factor as usize)
-                .map(|chunk| chunk.iter().fold(Bin::default(), |sum, bin| sum.plus(bin)))
+                .map(|chunk| chunk.iter().fold(Bin::default(), Bin::plus))
                 .collect();
         }
         let index = (offset / self.width) as usize;
