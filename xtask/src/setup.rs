@@ -1,7 +1,7 @@
 //! System packages: which are missing, and installing them where we may.
 
 use std::io::Write;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Result, bail};
 
@@ -138,8 +138,8 @@ fn apt_get(args: &[&str]) -> Command {
     let mut command = command::tool("apt-get");
     // tshark asks whether users may capture; nobody is there to answer.
     command.env("DEBIAN_FRONTEND", "noninteractive").args(args);
-    // Progress bars and dpkg's lines help only when something fails, and then apt-get says it.
-    command.args(["-o", "Dpkg::Use-Pty=0"]);
+    // Hundreds of lines from dpkg help only when something fails, and that is said on stderr.
+    command.args(["-o", "Dpkg::Use-Pty=0"]).stdout(Stdio::null());
     command
 }
 
