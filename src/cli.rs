@@ -167,7 +167,7 @@ pub(crate) enum ExportFormat {
 pub(crate) enum TextFormat {
     /// For people
     Text,
-    /// For programs: {"schema": N, "view": {...}}
+    /// For programs: one JSON document, described in reports/schema
     Json,
 }
 
@@ -176,7 +176,7 @@ pub(crate) enum TextFormat {
 pub(crate) enum ViewFormat {
     /// For people
     Text,
-    /// For programs: {"schema": N, "view": {...}}
+    /// For programs: one JSON document, described in reports/schema
     Json,
     /// The verb's figure as a standalone SVG
     Svg,
@@ -303,7 +303,7 @@ pub(crate) enum TraceFigure {
 Examples:
   psc analyze web.psc
   psc analyze web.psc -f 'tcp.port == 80' -t 1s..2s
-  psc analyze web.psc --format json | jq '.view.drops'")]
+  psc analyze web.psc --format json | jq '.drops'")]
 pub(crate) struct AnalyzeArgs {
     /// Recording or capture to read, `-` for standard input
     pub(crate) input: PathBuf,
@@ -339,7 +339,7 @@ pub(crate) enum AnalyzeFigure {
 #[command(after_help = "\
 Examples:
   psc locate web.psc
-  psc locate web.psc --format json | jq '.view.peers[0]'
+  psc locate web.psc --format json | jq '.peers[0]'
 
 Nothing is sent: hops are estimated from received TTLs, round-trip times are taken from handshakes, \
 countries are those an address is registered in, which is not where its host stands.")]
@@ -400,7 +400,7 @@ pub(crate) enum GuardVerb {
 #[command(after_help = "\
 Examples:
   psc guard detect web.psc
-  psc guard detect web.psc --format json | jq '.view.findings[].title'
+  psc guard detect web.psc --format json | jq '.findings[].title'
 
 Exit status: 0 nothing found, 1 findings, 2 error.")]
 pub(crate) struct DetectArgs {

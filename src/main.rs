@@ -2,6 +2,10 @@
 
 mod cli;
 mod output;
+#[cfg(all(feature = "live", target_os = "linux"))]
+mod record;
+mod select;
+mod window;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -67,8 +71,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<Verdict> {
             }
             Ok(Verdict::Clean)
         }
-        Verb::Record(_)
-        | Verb::Import(_)
+        Verb::Record(args) => record(&args, console),
+        Verb::Import(_)
         | Verb::Export(_)
         | Verb::Info(_)
         | Verb::Verify(_)
@@ -78,13 +82,25 @@ fn dispatch(cli: Cli) -> anyhow::Result<Verdict> {
         | Verb::Analyze(_)
         | Verb::Locate(_)
         | Verb::Report(_) => {
-            let _ = console;
             anyhow::bail!("this verb is not wired up")
         }
         Verb::Guard(args) => match args.verb {
             GuardVerb::Detect(_) => anyhow::bail!("this verb is not wired up"),
         },
     }
+}
+
+#[cfg(all(feature = "live", target_os = "linux"))]
+fn record(args: &cli::RecordArgs, console: Console) -> anyhow::Result<Verdict> {
+    record::run(args, console)
+}
+
+#[cfg(not(all(feature = "live", target_os = "linux")))]
+fn record(_: &cli::RecordArgs, _: Console) -> anyhow::Result<Verdict> {
+    anyhow::bail!(
+        "this build cannot record: it was made without the `live` feature, which needs Linux, clang \
+         and libelf; on the host to record, run `cargo build --release` and use that psc"
+    )
 }
 
 /// Whether some cause of `error` is a pipe that nobody reads any more.

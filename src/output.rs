@@ -38,7 +38,7 @@ impl Console {
     }
 
     /// Whether text that goes to `output` (`None` or `-`: standard output) is coloured.
-    pub(crate) fn colored(&self, output: Option<&Path>) -> bool {
+    pub(crate) fn colored(self, output: Option<&Path>) -> bool {
         match self.color {
             Color::Always => true,
             Color::Never => false,
@@ -49,21 +49,21 @@ impl Console {
     }
 
     /// One line on stderr unless `--quiet`.
-    pub(crate) fn note(&self, line: &str) {
+    pub(crate) fn note(self, line: &str) {
         if !self.quiet {
             let _ = writeln!(io::stderr(), "psc: {}", printable(line));
         }
     }
 
     /// One line on stderr with `--verbose`.
-    pub(crate) fn detail(&self, line: &str) {
+    pub(crate) fn detail(self, line: &str) {
         if self.verbose {
             self.note(line);
         }
     }
 
     /// A bar over `total` bytes, drawn only when stderr is a terminal and work is long.
-    pub(crate) fn bar(&self, what: &'static str, total: Option<u64>) -> ProgressBar {
+    pub(crate) fn bar(self, what: &'static str, total: Option<u64>) -> ProgressBar {
         if !self.progress {
             return ProgressBar::hidden();
         }

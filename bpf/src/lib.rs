@@ -18,7 +18,7 @@ mod symbols;
 mod wire;
 
 pub use live::LiveSource;
-pub use options::{BytesMode, Options, Profile, StackPolicy, StartError};
+pub use options::{BytesMode, Exclude, Options, Profile, StackPolicy, StartError};
 
 #[expect(
     clippy::all,

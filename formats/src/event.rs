@@ -513,3 +513,51 @@ kinds! {
         state: u8,
     }
 }
+
+impl EventKind {
+    /// The tuple that the event itself carries, as the probe had it: a connection local end first,
+    /// or a flow looked up. Neighbours have an address and no tuple.
+    pub fn tuple(&self) -> Option<FiveTuple> {
+        match self {
+            Self::Retransmit { tuple, .. }
+            | Self::RetransmitSynAck { tuple }
+            | Self::SendReset { tuple, .. }
+            | Self::ReceiveReset { tuple }
+            | Self::SockState { tuple, .. }
+            | Self::SockDestroy { tuple }
+            | Self::SockError { tuple, .. }
+            | Self::RouteLookup { tuple, .. }
+            | Self::TcpProbe { tuple, .. }
+            | Self::CongestionState { tuple, .. }
+            | Self::SockSeen { tuple, .. } => Some(*tuple),
+            Self::Captured { .. }
+            | Self::GroReceive {}
+            | Self::BacklogQueue {}
+            | Self::Receive {}
+            | Self::DeviceQueue {}
+            | Self::QdiscEnqueue { .. }
+            | Self::QdiscDequeue { .. }
+            | Self::TransmitStart {}
+            | Self::TransmitDone { .. }
+            | Self::Free { .. }
+            | Self::Consume { .. }
+            | Self::CopyToUser { .. }
+            | Self::ReceiveQueueFull { .. }
+            | Self::UdpQueueFail { .. }
+            | Self::BufferLimit { .. }
+            | Self::BadChecksum {}
+            | Self::IcmpSend { .. }
+            | Self::Neighbour { .. }
+            | Self::NapiPoll { .. }
+            | Self::XdpException { .. }
+            | Self::XdpRedirect { .. }
+            | Self::DataReady {}
+            | Self::SockReceive { .. }
+            | Self::SockSend { .. }
+            | Self::TransmitTimeout { .. }
+            | Self::Repeated { .. }
+            | Self::BridgeLearn { .. }
+            | Self::ReceiveReturn { .. } => None,
+        }
+    }
+}

@@ -54,7 +54,7 @@ pub(crate) struct RecordArgs {
     /// Memory that `--ring` may use; older events go first
     #[arg(long, value_name = "SIZE", default_value = "256MiB")]
     pub(crate) ring_memory: Bytes,
-    /// Record only this network namespace: `ip netns` name, path or process id (repeat for several)
+    /// Record only this network namespace: name, path or inode (repeat for several)
     /// [default: all]
     #[arg(long, value_name = "NS")]
     pub(crate) netns: Vec<String>,

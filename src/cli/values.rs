@@ -37,12 +37,13 @@ impl FromStr for Span {
             let number_end =
                 rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(bad)?;
             let (number, after) = rest.split_at(number_end);
+            let after = after.trim_start();
             let unit_end = after.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(after.len());
             let (unit, next) = after.split_at(unit_end);
             let scale = UNITS_NS.iter().find(|(name, _)| *name == unit).ok_or_else(bad)?.1;
             let part = decimal(number, scale).ok_or_else(bad)?;
             total = total.checked_add(part).ok_or_else(bad)?;
-            rest = next;
+            rest = next.trim_start();
         }
         Ok(Self(Duration::from_nanos(total)))
     }
@@ -173,7 +174,8 @@ mod tests {
             ("1..2s", None),
             ("-1s", None),
             ("99999999999h", None),
-            ("1 s", None),
+            ("1.5 s", Some(1_500_000_000)),
+            ("1 h 30 m", Some(5_400_000_000_000)),
         ];
         for (text, expected) in cases {
             assert_eq!(text.parse::<Span>().ok().map(Span::nanos), expected, "{text:?}");
