@@ -9,6 +9,7 @@ pub mod event;
 pub mod fact;
 pub mod flow;
 pub mod manifest;
+pub mod open;
 pub mod packet;
 pub mod pcap;
 pub mod source;
@@ -18,5 +19,6 @@ pub use event::{Context, Event, EventKind, Gso, Ns, PacketRef, SkbAddr, SockId, 
 pub use fact::Fact;
 pub use flow::FiveTuple;
 pub use manifest::{Manifest, ProbeId};
+pub use open::open;
 pub use source::{Batch, EventSource, Progress, SourceError};
 pub use tables::Tables;

@@ -11,6 +11,7 @@ pub use decode::decode;
 pub use fingerprint::fingerprint;
 pub use summary::summary;
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::flow::FiveTuple;
@@ -53,6 +54,19 @@ pub struct Ethernet {
     pub dst: [u8; 6],
     /// Source.
     pub src: [u8; 6],
+}
+
+/// A link-layer address, shown as `02:00:00:00:00:01`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mac(pub [u8; 6]);
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, octet) in self.0.iter().enumerate() {
+            write!(f, "{}{octet:02x}", if i == 0 { "" } else { ":" })?;
+        }
+        Ok(())
+    }
 }
 
 /// Network header.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Arp, Headers, Icmp, Malformed, Network, Quoted, Tcp, Transport};
+use super::{Arp, Headers, Icmp, Mac, Malformed, Network, Quoted, Tcp, Transport};
 use crate::flow::ProtocolName;
 
 /// One line: `TCP SYN seq 123 win 64240`, `UDP 12 bytes`, `ARP who-has 10.0.0.2 tell 10.0.0.1`.
@@ -218,17 +218,5 @@ impl std::fmt::Display for EtherTypeName {
             0x88f7 => "PTP",
             other => return write!(f, "EtherType {other:#06x}"),
         })
-    }
-}
-
-/// `02:00:00:00:00:01`.
-struct Mac([u8; 6]);
-
-impl std::fmt::Display for Mac {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for (i, octet) in self.0.iter().enumerate() {
-            write!(f, "{}{octet:02x}", if i == 0 { "" } else { ":" })?;
-        }
-        Ok(())
     }
 }

@@ -1,1 +1,0 @@
-//! pcap and pcapng, in and out.
