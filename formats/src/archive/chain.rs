@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::frame::{Hash, Header, RecordingId};
+use super::frame::{FrameKind, Hash, Header, RecordingId};
 use super::problem::{Problem, ProblemKind};
 
 /// What to do with a frame.
@@ -23,8 +23,10 @@ pub(super) struct Chain {
     previous: Hash,
     /// Numbers that were jumped over and have not come since, ascending.
     missing: Vec<Range<u64>>,
-    /// The frame before was not seen, so the hash cannot be compared.
+    /// Frames are left out on purpose.
     blind: bool,
+    /// The end frame was seen.
+    ended: bool,
 }
 
 impl Chain {
@@ -48,6 +50,34 @@ impl Chain {
         self.blind = true;
     }
 
+    /// The end frame was seen.
+    pub(super) fn ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Takes damage in: says what it is in its place. When the header is sound, what follows the
+    /// frame can still be told to follow.
+    pub(super) fn damaged(&mut self, problem: Problem, header: Option<&Header>) -> Problem {
+        let Some(header) = header else {
+            if !self.ended || problem.kind != ProblemKind::Damaged {
+                return problem;
+            }
+            // Nothing but the index comes after the end.
+            let text = format!(
+                "the bytes after the end frame, from byte {}, are no sound index; an index is only \
+                 an accelerator, so nothing else is lost by that",
+                problem.offset
+            );
+            return Problem::new(ProblemKind::Index, problem.offset, None, text);
+        };
+        if Some(header.recording) == self.recording && header.number == self.next {
+            self.missing.push(header.number..header.number.saturating_add(1));
+            self.next = header.number.saturating_add(1);
+            self.previous = header.hash;
+        }
+        problem
+    }
+
     /// Takes the next frame of the file; pushes what is wrong about its place.
     pub(super) fn follow(
         &mut self,
@@ -56,7 +86,8 @@ impl Chain {
         problems: &mut Vec<Problem>,
     ) -> Place {
         let number = header.number;
-        let mut say = |kind, text| problems.push(Problem::new(kind, offset, Some(number), text));
+        let mut say =
+            |kind, text: String| problems.push(Problem::new(kind, offset, Some(number), text));
         let recording = *self.recording.get_or_insert(header.recording);
         if header.recording != recording {
             say(
@@ -88,6 +119,12 @@ impl Chain {
             );
             return Place::Use;
         }
+        if self.ended {
+            say(
+                ProblemKind::AfterEnd,
+                format!("frame {number} at byte {offset} comes after the end of the recording"),
+            );
+        }
         if self.blind {
             // Which of the frames between were left out on purpose is not known here.
         } else if number > self.next {
@@ -97,10 +134,9 @@ impl Chain {
             } else {
                 format!("frames {} to {} are", missing.start, missing.end - 1)
             };
-            say(
-                ProblemKind::Missing,
-                format!("{what} missing before frame {number} at byte {offset}"),
-            );
+            let text = format!("{what} missing before frame {number} at byte {offset}");
+            let problem = Problem::new(ProblemKind::Missing, offset, None, text);
+            problems.push(Problem { frames: Some(missing.clone()), ..problem });
             self.missing.push(missing);
         } else if header.previous != self.previous {
             say(
@@ -113,6 +149,7 @@ impl Chain {
         }
         self.next = number.saturating_add(1);
         self.previous = header.hash;
+        self.ended |= header.frame_kind() == Some(FrameKind::End);
         Place::Use
     }
 }

@@ -7,7 +7,7 @@ use super::v1::EventsV1;
 /// How the numbers of a column are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Coding {
+pub(super) enum Coding {
     /// Every row is the base: no data.
     Constant = 0,
     /// Base plus a number of `width` bytes: all lowest bytes first, then all second bytes...
@@ -236,12 +236,6 @@ impl Column<'_> {
                 }
             }
         }
-    }
-
-    /// The bytes of a column of single bytes as they lie; `None` for any other column.
-    pub(super) fn bytes(&self) -> Option<&[u8]> {
-        let plain = self.coding == Coding::Planes && self.base == 0;
-        (plain && self.data.len() == self.rows).then_some(self.data)
     }
 }
 

@@ -11,6 +11,30 @@ use crate::SourceError;
 /// Bytes asked of a stream at once.
 const CHUNK: usize = 256 << 10;
 
+/// An archive to be read: a file, a stream or bytes at hand.
+pub struct Input {
+    pub(super) data: Data,
+    /// What messages call it.
+    pub(super) name: String,
+}
+
+impl Input {
+    /// A file; a pipe or another stream by its path works too.
+    pub fn open(path: &Path) -> Result<Self, SourceError> {
+        Ok(Self { data: Data::open(path)?, name: path.display().to_string() })
+    }
+
+    /// A stream, read once and forward.
+    pub fn stream(stream: impl Read + Send + 'static, name: &str) -> Self {
+        Self { data: Data::Stream(Stream::new(Box::new(stream))), name: name.to_owned() }
+    }
+
+    /// Bytes at hand.
+    pub fn bytes(bytes: impl AsRef<[u8]> + Send + Sync + 'static, name: &str) -> Self {
+        Self { data: Data::Whole(Arc::new(bytes)), name: name.to_owned() }
+    }
+}
+
 /// Where the bytes are.
 pub(super) enum Data {
     /// All of them, at hand.

@@ -78,11 +78,6 @@ impl Rows {
         self.next += 1;
         value
     }
-
-    #[inline]
-    fn take_u32(&mut self) -> Result<u32, String> {
-        narrow(self.take()?)
-    }
 }
 
 #[inline]

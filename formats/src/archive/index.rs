@@ -145,24 +145,26 @@ pub(super) fn len_of(head: &[u8]) -> Option<u64> {
     (*magic == MAGIC && len <= MAX_LEN).then(|| 8 + u64::from(len))
 }
 
-/// Reads the index that ends `file`. `None` when there is none that holds together: its hash, and
-/// that its frames follow each other from the first byte up to the index itself, so that it cannot
-/// hide a frame.
+/// Reads the index that ends `file`; see [`parse`].
 pub(super) fn read(file: &[u8]) -> Option<Vec<Entry>> {
-    let trailer_at = file.len().checked_sub(TRAILER)?;
-    let trailer = &file[trailer_at..];
-    if trailer[TRAILER - 8..] != END {
-        return None;
-    }
+    let trailer = &file[file.len().checked_sub(TRAILER)?..];
+    let start = u64_at(trailer, 8);
+    parse(file.get(usize::try_from(start).ok()?..)?, start)
+}
+
+/// Reads an index that starts at `start` of its file. `None` when it does not hold together: its
+/// hash, and that its frames follow each other from the first byte up to the index itself, so that
+/// it cannot hide a frame.
+pub(super) fn parse(bytes: &[u8], start: u64) -> Option<Vec<Entry>> {
+    let trailer_at = bytes.len().checked_sub(TRAILER)?;
+    let trailer = &bytes[trailer_at..];
+    let entries = bytes.get(8..trailer_at)?;
     let count = usize::try_from(u64_at(trailer, 0)).ok()?;
-    let start = usize::try_from(u64_at(trailer, 8)).ok()?;
-    let entries_at = start.checked_add(8)?;
-    let entries = file.get(entries_at..trailer_at)?;
-    if entries.len() != count.checked_mul(ENTRY)? {
-        return None;
-    }
-    let head = &file[start..entries_at];
-    if len_of(head)? != (file.len() - start) as u64 {
+    let sound = trailer[TRAILER - 8..] == END
+        && u64_at(trailer, 8) == start
+        && entries.len() == count.checked_mul(ENTRY)?
+        && len_of(bytes)? == bytes.len() as u64;
+    if !sound {
         return None;
     }
     let mut hasher = blake3::Hasher::new();
@@ -180,5 +182,5 @@ pub(super) fn read(file: &[u8]) -> Option<Vec<Entry>> {
         at = at.checked_add(HEADER_LEN as u64 + u64::from(entry.stored))?;
         out.push(entry);
     }
-    (at == start as u64).then_some(out)
+    (at == start).then_some(out)
 }

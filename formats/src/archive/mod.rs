@@ -12,18 +12,27 @@ mod decode;
 mod encode;
 pub mod frame;
 mod index;
+mod info;
 mod payload;
 mod predict;
 mod problem;
 mod reader;
+mod recover;
+mod slice;
 pub mod v1;
+mod verify;
 mod walk;
 mod writer;
 
+pub use data::Input;
 pub use frame::{FrameKind, Hash, RecordingId};
+pub use info::{ArchiveInfo, FrameCount, info};
 pub use payload::{LEVEL, Parent};
 pub use problem::{Problem, ProblemKind};
 pub use reader::Reader;
+pub use recover::{RecoverReport, recover};
+pub use slice::{SliceReport, slice};
+pub use verify::{PROBLEMS_KEPT, State, VerifyReport, verify};
 pub use writer::{FRAME_EVENTS, Writer, create_file};
 
 use problem::Fault;

@@ -81,7 +81,8 @@ where
 pub struct Parent {
     /// Its id.
     pub recording: RecordingId,
-    /// Hash of the last frame that was read of it.
+    /// Hash of its last frame; of its first one when it was sliced from a stream, whose end was then
+    /// not yet known.
     pub hash: Hash,
 }
 

@@ -1,6 +1,7 @@
 //! What can be wrong with an archive, and how it is said.
 
 use std::fmt;
+use std::ops::Range;
 
 use super::frame::{FrameKind, Header, MAX_COUNT, MAX_RAW, SCHEMA};
 use crate::Fact;
@@ -56,6 +57,8 @@ pub enum ProblemKind {
     Duplicated,
     /// A frame of another recording.
     Foreign,
+    /// A frame after the end frame.
+    AfterEnd,
     /// A frame whose hash is right and that does not follow from the one before: one of them was
     /// replaced.
     Replaced,
@@ -74,6 +77,7 @@ impl ProblemKind {
             Self::Reordered => "reordered",
             Self::Duplicated => "duplicated",
             Self::Foreign => "foreign",
+            Self::AfterEnd => "after-end",
             Self::Replaced => "replaced",
             Self::Unreadable => "unreadable",
             Self::Index => "index",
@@ -88,8 +92,8 @@ pub struct Problem {
     pub kind: ProblemKind,
     /// Where in the file, bytes.
     pub offset: u64,
-    /// Which frame, when it is known.
-    pub frame: Option<u64>,
+    /// Which frames, by number, when it is known.
+    pub frames: Option<Range<u64>>,
     /// One sentence: what and where.
     pub text: String,
 }
@@ -101,7 +105,8 @@ impl Problem {
         frame: Option<u64>,
         text: impl Into<String>,
     ) -> Self {
-        Self { kind, offset, frame, text: text.into() }
+        let frames = frame.map(|frame| frame..frame.saturating_add(1));
+        Self { kind, offset, frames, text: text.into() }
     }
 
     /// Bytes `[start, end)` that are no frame.

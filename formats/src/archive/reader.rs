@@ -4,11 +4,10 @@ use std::collections::VecDeque;
 use std::io::Read;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 
 use super::chain::{Chain, Place};
-use super::data::{Data, Stored, Stream};
+use super::data::{Input, Stored};
 use super::decode::{Decoded, decode};
 use super::frame::{FLAG_PACKETS, FrameKind, Header, RecordingId, SCHEMA};
 use super::payload::{self, Parent, access, unpack};
@@ -66,7 +65,7 @@ struct Chunk {
 impl Reader {
     /// Opens a file; a pipe or another stream by its path works too.
     pub fn open(path: &Path) -> Result<Self, SourceError> {
-        Self::start(Data::open(path)?, &path.display().to_string())
+        Self::new(Input::open(path)?)
     }
 
     /// Reads a stream. `name` is what messages call it.
@@ -74,7 +73,7 @@ impl Reader {
         stream: impl Read + Send + 'static,
         name: &str,
     ) -> Result<Self, SourceError> {
-        Self::start(Data::Stream(Stream::new(Box::new(stream))), name)
+        Self::new(Input::stream(stream, name))
     }
 
     /// Reads bytes at hand.
@@ -82,12 +81,13 @@ impl Reader {
         bytes: impl AsRef<[u8]> + Send + Sync + 'static,
         name: &str,
     ) -> Result<Self, SourceError> {
-        Self::start(Data::Whole(Arc::new(bytes)), name)
+        Self::new(Input::bytes(bytes, name))
     }
 
-    fn start(data: Data, name: &str) -> Result<Self, SourceError> {
+    /// Reads an archive up to its manifest.
+    pub fn new(input: Input) -> Result<Self, SourceError> {
         let mut this = Self {
-            walker: Walker::new(data),
+            walker: Walker::new(input.data),
             chain: Chain::default(),
             manifest: Manifest::default(),
             parents: Vec::new(),
@@ -101,7 +101,7 @@ impl Reader {
             decoded: 0,
             early: Vec::new(),
         };
-        this.read_manifest(name)?;
+        this.read_manifest(&input.name)?;
         Ok(this)
     }
 
@@ -116,8 +116,8 @@ impl Reader {
                         "{name} {what}: it is not a psc archive, or nothing of it is left"
                     )));
                 }
-                Some(Item::Damage(problem)) => self.early.push(problem.notice()),
-                Some(Item::Index) => {}
+                Some(Item::Damage(problem, _)) => self.early.push(problem.notice()),
+                Some(Item::Index { .. }) => {}
                 Some(Item::Unfinished { len, .. }) => {
                     return Err(SourceError::data(format!(
                         "{name} ends inside its first frame after {len} bytes: nothing in it can \
@@ -197,27 +197,7 @@ impl Reader {
         let (start, end) = (range.start.0, range.end.0);
         self.window = Some(start..end);
         self.chain.expect_gaps();
-        if let Some(entries) = self.walker.whole().and_then(index::read) {
-            let here = self.walker.offset();
-            let mut visits: Vec<index::Entry> = Vec::new();
-            for (row, entry) in entries.iter().enumerate() {
-                if entry.offset < here {
-                    continue;
-                }
-                if !is_timed(entry.kind) {
-                    visits.push(*entry);
-                } else if entry.kind == FrameKind::Events as u8 && entry.overlaps(start, end) {
-                    if entry.flags & FLAG_PACKETS != 0
-                        && let Some(packets) = row.checked_sub(1).and_then(|row| entries.get(row))
-                        && packets.offset >= here
-                    {
-                        visits.push(*packets);
-                    }
-                    visits.push(*entry);
-                }
-            }
-            self.walker.visit(visits);
-        }
+        plan_window(&mut self.walker, &(start..end));
         self
     }
 
@@ -246,18 +226,17 @@ impl Reader {
             && (self.ahead.is_empty() || self.ahead_bytes < AHEAD_BYTES)
         {
             let window = self.window.clone();
-            let want = |header: &Header| match &window {
-                Some(window) if is_timed(header.kind) => header.overlaps(window.start, window.end),
-                _ => true,
-            };
-            match self.walker.next(want)? {
+            match self.walker.next(|header| wanted(window.as_ref(), header))? {
                 None => self.end(None),
                 Some(Item::Unfinished { offset, len }) => self.end(Some((offset, len))),
-                Some(Item::Damage(problem)) => {
-                    // Closed and complete: an index is all that can be damaged without loss.
-                    self.say(problem.notice());
+                Some(Item::Damage(problem, header)) => {
+                    let problem = self.chain.damaged(problem, header.as_ref());
+                    if problem.kind != ProblemKind::Index {
+                        self.say(problem.notice());
+                    }
                 }
-                Some(Item::Index) => {}
+                // A damaged index costs the reader nothing; `verify` names it.
+                Some(Item::Index { .. }) => {}
                 Some(Item::Frame(frame)) if frame.stored.is_some() => self.accept(frame),
                 Some(Item::Frame(_)) => {}
             }
@@ -267,7 +246,9 @@ impl Reader {
 
     fn end(&mut self, unfinished: Option<(u64, u64)>) {
         self.ended = true;
-        if let Some((offset, len)) = unfinished {
+        if let Some((offset, len)) = unfinished
+            && !self.closed
+        {
             self.say(notice(
                 Severity::DataLoss,
                 format!(
@@ -403,16 +384,35 @@ impl Chunk {
     }
 }
 
-/// Frames that a window may leave out.
+/// Whether a frame is needed for the events of a window.
+pub(super) fn wanted(window: Option<&Range<u64>>, header: &Header) -> bool {
+    match window {
+        Some(window) if is_timed(header.kind) => header.overlaps(window.start, window.end),
+        _ => true,
+    }
+}
+
+/// Makes a walker visit only what a window needs, when there is an index to tell.
+pub(super) fn plan_window(walker: &mut Walker, window: &Range<u64>) {
+    let Some(entries) = walker.whole().and_then(index::read) else { return };
+    let here = walker.offset();
+    let needed = |entry: &index::Entry| {
+        entry.offset >= here && (!is_timed(entry.kind) || entry.overlaps(window.start, window.end))
+    };
+    walker.visit(entries.into_iter().filter(needed).collect());
+}
+
+/// Frames that a window may leave out. A packets frame has the times of its events frame, so both
+/// are left out or neither.
 fn is_timed(kind: u8) -> bool {
     kind == FrameKind::Events as u8 || kind == FrameKind::Packets as u8
 }
 
-fn bytes_of(stored: &Option<Stored>) -> &[u8] {
+pub(super) fn bytes_of(stored: &Option<Stored>) -> &[u8] {
     stored.as_ref().map_or(&[], AsRef::as_ref)
 }
 
-fn notice(severity: Severity, text: String, count: u64) -> Fact {
+pub(super) fn notice(severity: Severity, text: String, count: u64) -> Fact {
     Fact::Notice(NoticeFact { at: 0, severity, text, count })
 }
 

@@ -1,7 +1,7 @@
 //! Walking the frames of a file, over damage.
 
 use super::data::{Data, Stored};
-use super::frame::{HEADER_LEN, Header, MAGIC, RecordingId};
+use super::frame::{HEADER_LEN, Hash, Header, MAGIC, RecordingId};
 use super::index;
 use super::{Fault, Problem, ProblemKind};
 use crate::SourceError;
@@ -23,10 +23,13 @@ pub(super) struct Frame {
 /// What comes next in a file.
 pub(super) enum Item {
     Frame(Frame),
-    /// Bytes that are no frame.
-    Damage(Problem),
-    /// The index; whether it is sound is for who has the whole file.
-    Index,
+    /// Bytes that are no frame, with the header that they had when that is sound.
+    Damage(Problem, Option<Header>),
+    /// The index.
+    Index {
+        offset: u64,
+        entries: Option<Vec<index::Entry>>,
+    },
     /// Bytes at the end that are the start of a frame: what a recorder had not finished.
     Unfinished {
         offset: u64,
@@ -71,6 +74,22 @@ impl Walker {
         self.visits = Some(entries);
     }
 
+    /// Hash of the last frame by the headers alone, when all bytes are at hand.
+    pub(super) fn last_hash(&self) -> Result<Option<Hash>, SourceError> {
+        let Data::Whole(whole) = &self.data else { return Ok(None) };
+        let mut walker = Self::new(Data::Whole(whole.clone()));
+        if let Some(last) = index::read((**whole).as_ref()).and_then(|mut entries| entries.pop()) {
+            walker.at = last.offset;
+        }
+        let mut hash = None;
+        while let Some(item) = walker.next(|_| false)? {
+            if let Item::Frame(frame) = item {
+                hash = Some(frame.header.hash);
+            }
+        }
+        Ok(hash)
+    }
+
     /// The next item. Payloads of frames that `want` refuses are neither read nor checked.
     pub(super) fn next(
         &mut self,
@@ -98,9 +117,9 @@ impl Walker {
                 }
                 let left = self.remaining(start)?;
                 if left < header.frame_len() {
-                    return self.unfinished(start, left);
+                    return self.unfinished(start, left, Some(header));
                 }
-                self.skip_damage(start, Some(header.number), &Fault::Hash).map(Some)
+                self.skip_damage(start, Some(header), &Fault::Hash).map(Some)
             }
             Err(Fault::NoFrame) => {
                 let head = self.data.view(start, start, HEADER_LEN)?;
@@ -114,7 +133,7 @@ impl Walker {
                 let begins = head[..len.min(16)] == MAGIC[..len.min(16)]
                     || head[..len.min(4)] == index::MAGIC[..len.min(4)];
                 if len < HEADER_LEN && begins {
-                    return self.unfinished(start, len as u64);
+                    return self.unfinished(start, len as u64, None);
                 }
                 self.skip_damage(start, None, &Fault::NoFrame).map(Some)
             }
@@ -172,10 +191,17 @@ impl Walker {
     }
 
     /// A frame that reaches past the end: the recorder's last, unless more frames follow inside.
-    fn unfinished(&mut self, start: u64, len: u64) -> Result<Option<Item>, SourceError> {
+    fn unfinished(
+        &mut self,
+        start: u64,
+        len: u64,
+        header: Option<Header>,
+    ) -> Result<Option<Item>, SourceError> {
         if let Some(next) = self.search(start + 1, start + 1)? {
             self.at = next;
-            return Ok(Some(Item::Damage(Problem::damage(start, next, None, &Fault::Cut))));
+            let number = header.map(|header| header.number);
+            let problem = Problem::damage(start, next, number, &Fault::Cut);
+            return Ok(Some(Item::Damage(problem, header)));
         }
         self.at = start + len;
         Ok(Some(Item::Unfinished { offset: start, len }))
@@ -196,19 +222,22 @@ impl Walker {
             );
             // Frames may still follow when the length is what was damaged.
             self.at = self.search(start + 1, start + 1)?.unwrap_or(start + seen);
-            return Ok(Item::Damage(problem));
+            return Ok(Item::Damage(problem, None));
         }
+        let entries = index::parse(self.data.view(start, start, len as usize)?, start);
         self.at = end;
-        Ok(Item::Index)
+        Ok(Item::Index { offset: start, entries })
     }
 
     /// Names the damage from `start` up to the next sound frame, or to the end.
     fn skip_damage(
         &mut self,
         start: u64,
-        number: Option<u64>,
+        header: Option<Header>,
         fault: &Fault,
     ) -> Result<Item, SourceError> {
+        let number = header.map(|header| header.number);
+        let damage = |end| Item::Damage(Problem::damage(start, end, number, fault), header);
         let mut from = start + 1;
         loop {
             let Some(at) = self.search(from, from)? else { break };
@@ -216,17 +245,17 @@ impl Walker {
             if let Some(len) = index::len_of(self.data.view(at, at, 8)?) {
                 // An index is where the file ends; anything else that looks like one is chance.
                 if self.data.view(at, at.saturating_add(len) - 1, 2)?.len() == 1 {
-                    return Ok(Item::Damage(Problem::damage(start, at, number, fault)));
+                    return Ok(damage(at));
                 }
             } else if let Ok(header) = self.header(at)? {
                 if self.frame(header, true)?.is_some() {
                     self.at = at;
-                    return Ok(Item::Damage(Problem::damage(start, at, number, fault)));
+                    return Ok(damage(at));
                 }
                 // The last frame of a file that was cut is whole as far as it goes.
                 if self.remaining(at)? < header.frame_len() && self.search(at, at + 1)?.is_none() {
                     self.at = at;
-                    return Ok(Item::Damage(Problem::damage(start, at, number, fault)));
+                    return Ok(damage(at));
                 }
             }
             if self.vain > VAIN.saturating_add(at) {
@@ -236,21 +265,17 @@ impl Walker {
         }
         let end = self.end()?;
         self.at = end;
-        Ok(Item::Damage(Problem::damage(start, end, number, fault)))
+        Ok(damage(end))
     }
 
     /// Stops reading a file that is made to be read for ever.
     fn give_up(&mut self, start: u64) -> Result<Item, SourceError> {
         self.at = self.end()?;
-        Ok(Item::Damage(Problem::new(
-            ProblemKind::Damaged,
-            start,
-            None,
-            format!(
-                "from byte {start} on the file is full of frames whose hashes are wrong; reading \
-                 stopped there"
-            ),
-        )))
+        let text = format!(
+            "from byte {start} on the file is full of frames whose hashes are wrong; reading \
+             stopped there"
+        );
+        Ok(Item::Damage(Problem::new(ProblemKind::Damaged, start, None, text), None))
     }
 
     /// Offset of the first header from `from` on that belongs to this recording, or of an index.

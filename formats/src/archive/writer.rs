@@ -47,6 +47,19 @@ pub(super) struct Labels {
 }
 
 impl Labels {
+    /// Those of a frame that is copied.
+    pub(super) fn of(header: &Header) -> Self {
+        Self {
+            schema: header.schema,
+            kind: header.kind,
+            flags: header.flags,
+            count: header.count,
+            times: (header.first <= header.last).then_some((header.first, header.last)),
+            watermark: header.watermark,
+            raw: header.raw,
+        }
+    }
+
     pub(super) fn new(kind: FrameKind, count: usize, raw: u32) -> Self {
         let count = count as u32;
         Self { schema: SCHEMA, kind: kind as u8, flags: 0, count, times: None, watermark: 0, raw }
@@ -291,11 +304,20 @@ impl<W: Write> Writer<W> {
         &self.frames.out
     }
 
-    /// Copies a frame of another recording as it is, after what is pending.
+    /// Copies a frame of another recording as it is, ahead of what is pending: right for facts, and
+    /// for anything when nothing is.
     pub(super) fn copy_frame(&mut self, labels: Labels, stored: &[u8]) -> io::Result<()> {
-        self.put_pending()?;
         self.frames.put(labels, stored);
         self.frames.commit()
+    }
+
+    /// As [`Self::finish`], with the end frame of another recording.
+    pub(super) fn finish_with(mut self, labels: Labels, stored: &[u8]) -> io::Result<W> {
+        self.put_pending()?;
+        self.frames.put(labels, stored);
+        self.frames.put_index();
+        self.frames.commit()?;
+        Ok(self.frames.out)
     }
 
     fn put_pending(&mut self) -> io::Result<()> {

@@ -1,4 +1,6 @@
 //! The archive as its users have it: what is written comes back, and damage is named.
 
+mod damage;
 mod made;
 mod roundtrip;
+mod windows;
