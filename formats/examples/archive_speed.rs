@@ -20,7 +20,9 @@ use psc_formats::{
 const EVENTS: usize = 2_000_000;
 const REPEATS: usize = 5;
 
-fn main() -> Result<(), Box<dyn Error>> {
+type Failure = Box<dyn Error + Send + Sync>;
+
+fn main() -> Result<(), Failure> {
     let one = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
     println!(
         "{:<24} {:>9} {:>12} {:>12} {:>12} {:>11} {:>11}",
@@ -38,7 +40,7 @@ type Make = fn(usize) -> Vec<Batch>;
 const STREAMS: [(&str, Make); 3] =
     [("UDP flood, 2 CPUs", flood), ("TCP bulk, 2 CPUs", bulk), ("requests, 500 flows", requests)];
 
-fn row(name: &str, batches: &[Batch]) -> Result<(), Box<dyn Error>> {
+fn row(name: &str, batches: &[Batch]) -> Result<(), Failure> {
     let events: usize = batches.iter().map(|batch| batch.events.len()).sum();
     let write = || -> std::io::Result<Vec<u8>> {
         let mut writer = Writer::new(Vec::new(), &Manifest::default())?;
@@ -79,6 +81,7 @@ fn row(name: &str, batches: &[Batch]) -> Result<(), Box<dyn Error>> {
 }
 
 /// The result, and million events a second of the fastest run.
+#[allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 fn best<T, E>(events: usize, mut work: impl FnMut() -> Result<T, E>) -> Result<(T, f64), E> {
     let mut most = 0.0f64;
     let mut out = work()?;
@@ -230,11 +233,11 @@ fn flood(events: usize) -> Vec<Batch> {
     let mut id = 0u16;
     let mut reused = [(1..=256).collect::<Vec<u32>>(), (257..=512).collect::<Vec<u32>>()];
     while stage.total < events {
-        for cpu in 0..2 {
+        for (cpu, reused) in reused.iter_mut().enumerate() {
             let burst = 1 + (stage.dice.roll() % 64) as usize;
             let mut sent = Vec::with_capacity(burst);
             for _ in 0..burst {
-                let skb = reused[cpu].pop().unwrap_or(600);
+                let skb = reused.pop().unwrap_or(600);
                 id = id.wrapping_add(1);
                 let content = stage.dice.roll() as u32;
                 sent.push((skb, content));
@@ -289,7 +292,7 @@ fn flood(events: usize) -> Vec<Batch> {
                 let location = psc_formats::event::SymbolId(12);
                 let kind = EventKind::Consume { location };
                 stage.event(cpu, Event { probe: ProbeId(6), sock, len: 64, kind, ..base }, None);
-                reused[cpu].push(skb);
+                reused.push(skb);
             }
         }
     }

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use super::data::Input;
 use super::frame::{FrameKind, RecordingId, SCHEMA};
 use super::payload::{self, Parent};
-use super::reader::bytes_of;
 use super::walk::{Item, Walker};
 use crate::fact::{EndFact, Fact};
 use crate::{Manifest, Ns, SourceError};
@@ -112,13 +111,13 @@ pub fn info(input: Input) -> Result<ArchiveInfo, SourceError> {
                     continue;
                 }
                 if kind == Some(FrameKind::Manifest)
-                    && let Ok((json, parents)) = payload::manifest(&header, bytes_of(&frame.stored))
+                    && let Ok((json, parents)) = payload::manifest(&header, frame.stored())
                 {
                     info.manifest = serde_json::from_slice(&json).ok();
                     info.parents = parents;
                 }
                 if kind == Some(FrameKind::End)
-                    && let Ok((facts, _)) = payload::facts(&header, bytes_of(&frame.stored))
+                    && let Ok((facts, _)) = payload::facts(&header, frame.stored())
                 {
                     info.end = facts.into_iter().find_map(|fact| match fact {
                         Fact::End(end) => Some(end),

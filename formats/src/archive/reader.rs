@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 
 use super::chain::{Chain, Place};
-use super::data::{Input, Stored};
+use super::data::Input;
 use super::decode::{Decoded, decode};
 use super::frame::{FLAG_PACKETS, FrameKind, Header, RecordingId, SCHEMA};
 use super::payload::{self, Parent, access, unpack};
@@ -144,7 +144,7 @@ impl Reader {
                     self.chain.follow(frame.offset, &frame.header, &mut problems);
                     self.early.extend(problems.iter().map(Problem::notice));
                     self.decoded += 1;
-                    let read = payload::manifest(&frame.header, bytes_of(&frame.stored)).and_then(
+                    let read = payload::manifest(&frame.header, frame.stored()).and_then(
                         |(json, parents)| {
                             let manifest = serde_json::from_slice(&json).map_err(|error| {
                                 Fault::Payload(format!("the manifest's JSON: {error}"))
@@ -235,10 +235,9 @@ impl Reader {
                         self.say(problem.notice());
                     }
                 }
-                // A damaged index costs the reader nothing; `verify` names it.
-                Some(Item::Index { .. }) => {}
                 Some(Item::Frame(frame)) if frame.stored.is_some() => self.accept(frame),
-                Some(Item::Frame(_)) => {}
+                // A damaged index costs the reader nothing; `verify` names it.
+                Some(Item::Index { .. } | Item::Frame(_)) => {}
             }
         }
         Ok(())
@@ -408,10 +407,6 @@ fn is_timed(kind: u8) -> bool {
     kind == FrameKind::Events as u8 || kind == FrameKind::Packets as u8
 }
 
-pub(super) fn bytes_of(stored: &Option<Stored>) -> &[u8] {
-    stored.as_ref().map_or(&[], AsRef::as_ref)
-}
-
 pub(super) fn notice(severity: Severity, text: String, count: u64) -> Fact {
     Fact::Notice(NoticeFact { at: 0, severity, text, count })
 }
@@ -438,7 +433,7 @@ fn wait(receiver: &Receiver<Chunk>) -> Result<Chunk, SourceError> {
 
 /// Decodes a facts or end frame.
 fn facts(frame: &Frame) -> Chunk {
-    let facts = match payload::facts(&frame.header, bytes_of(&frame.stored)) {
+    let facts = match payload::facts(&frame.header, frame.stored()) {
         Ok((mut facts, unreadable)) => {
             if unreadable > 0 {
                 facts.push(notice(
@@ -507,7 +502,7 @@ pub(super) fn decode_events(
     packets: Option<usize>,
     out: &mut Vec<Event>,
 ) -> Result<Decoded, Fault> {
-    let raw = unpack(&frame.header, bytes_of(&frame.stored))?;
+    let raw = unpack(&frame.header, frame.stored())?;
     let payload = access::<ArchivedEventsV1>(&raw)?;
     let count = frame.header.count as usize;
     // Without the flag there are no packet bytes to be had: events with packets lost theirs when
@@ -518,6 +513,6 @@ pub(super) fn decode_events(
 
 /// The bytes of a packets frame.
 pub(super) fn packet_bytes(frame: &Frame) -> Result<Vec<u8>, Fault> {
-    let raw = unpack(&frame.header, bytes_of(&frame.stored))?;
+    let raw = unpack(&frame.header, frame.stored())?;
     Ok(access::<ArchivedPacketsV1>(&raw)?.bytes.to_vec())
 }

@@ -7,7 +7,7 @@ use super::data::Input;
 use super::frame::{FLAG_PACKETS, FrameKind, RecordingId, SCHEMA};
 use super::payload::{self, Parent};
 use super::problem::{Problem, ProblemKind};
-use super::reader::{bytes_of, notice};
+use super::reader::notice;
 use super::verify::PROBLEMS_KEPT;
 use super::walk::{Frame, Item, Walker};
 use super::writer::{Labels, Writer};
@@ -106,7 +106,7 @@ fn write<W: Write>(
         .iter()
         .filter(|frame| frame.header.frame_kind() == Some(FrameKind::Manifest))
         .find(|frame| frame.header.schema <= SCHEMA)
-        .and_then(|frame| payload::manifest(&frame.header, bytes_of(&frame.stored)).ok());
+        .and_then(|frame| payload::manifest(&frame.header, frame.stored()).ok());
     let lost_manifest = manifest.is_none();
     let (json, mut parents) = match manifest {
         Some(manifest) => manifest,
@@ -169,14 +169,12 @@ fn write<W: Write>(
             }
             Some(FrameKind::Manifest | FrameKind::Facts | FrameKind::Packets) | None => {}
         }
-        writer.copy_frame(labels, bytes_of(&frame.stored))?;
+        writer.copy_frame(labels, frame.stored())?;
         before = Some(frame);
     }
-    match end {
-        Some(frame) => writer.finish_with(Labels::of(&frame.header), bytes_of(&frame.stored)),
-        None => {
-            let reason = "recovered from an unclosed recording".to_owned();
-            writer.finish(EndFact { at: last, reason, command_status: None })
-        }
+    if let Some(frame) = end {
+        return writer.finish_with(Labels::of(&frame.header), frame.stored());
     }
+    let reason = "recovered from an unclosed recording".to_owned();
+    writer.finish(EndFact { at: last, reason, command_status: None })
 }

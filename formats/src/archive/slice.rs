@@ -10,7 +10,7 @@ use super::data::Input;
 use super::frame::{FLAG_PACKETS, FrameKind, RecordingId, SCHEMA};
 use super::payload::{self, Parent};
 use super::problem::{Fault, Problem};
-use super::reader::{bytes_of, decode_events, notice, packet_bytes, plan_window, wanted};
+use super::reader::{decode_events, notice, packet_bytes, plan_window, wanted};
 use super::walk::{Frame, Item, Walker};
 use super::writer::{Labels, Writer};
 use crate::fact::{EndFact, Severity};
@@ -99,7 +99,7 @@ fn first_frame(walker: &mut Walker, name: &str) -> Result<(Frame, ManifestText),
     if let Some(Item::Frame(frame)) = walker.next(|_| true)?
         && frame.header.frame_kind() == Some(FrameKind::Manifest)
         && frame.header.schema <= SCHEMA
-        && let Ok(manifest) = payload::manifest(&frame.header, bytes_of(&frame.stored))
+        && let Ok(manifest) = payload::manifest(&frame.header, frame.stored())
     {
         return Ok((frame, manifest));
     }
@@ -182,9 +182,7 @@ impl<W: Write, K: FnMut(&Event, &[u8]) -> bool> Slicer<W, K> {
                 self.end = Some(frame);
                 Ok(())
             }
-            Some(FrameKind::Facts) => {
-                self.writer.copy_frame(Labels::of(&header), bytes_of(&frame.stored))
-            }
+            Some(FrameKind::Facts) => self.writer.copy_frame(Labels::of(&header), frame.stored()),
             Some(FrameKind::Manifest | FrameKind::Events | FrameKind::Packets) | None => {
                 self.problem(Problem::later(frame.offset, &header))
             }
@@ -263,12 +261,11 @@ impl<W: Write, K: FnMut(&Event, &[u8]) -> bool> Slicer<W, K> {
             1,
         ))?;
         self.writer.flush_frame()?;
-        let output = match self.end {
-            Some(end) => self.writer.finish_with(Labels::of(&end.header), bytes_of(&end.stored))?,
-            None => {
-                let reason = "slice of an unclosed recording".to_owned();
-                self.writer.finish(EndFact { at: 0, reason, command_status: None })?
-            }
+        let output = if let Some(end) = self.end {
+            self.writer.finish_with(Labels::of(&end.header), end.stored())?
+        } else {
+            let reason = "slice of an unclosed recording".to_owned();
+            self.writer.finish(EndFact { at: 0, reason, command_status: None })?
         };
         Ok((self.report, output))
     }

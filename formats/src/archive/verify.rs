@@ -6,7 +6,7 @@ use super::frame::{FLAG_PACKETS, FrameKind, Hash, Header, RecordingId, SCHEMA};
 use super::index;
 use super::payload;
 use super::problem::{Fault, Problem, ProblemKind};
-use super::reader::{bytes_of, decode_events, packet_bytes};
+use super::reader::{decode_events, packet_bytes};
 use super::walk::{Frame, Item, Walker};
 use crate::SourceError;
 
@@ -135,7 +135,7 @@ impl Check {
         let count = u64::from(header.count);
         let read = match kind {
             FrameKind::Manifest => {
-                payload::manifest(&header, bytes_of(&frame.stored)).and_then(|(json, _)| {
+                payload::manifest(&header, frame.stored()).and_then(|(json, _)| {
                     serde_json::from_slice::<crate::Manifest>(&json)
                         .map(drop)
                         .map_err(|error| Fault::Payload(format!("the manifest's JSON: {error}")))
@@ -143,7 +143,7 @@ impl Check {
             }
             FrameKind::Facts | FrameKind::End => {
                 self.facts += count;
-                payload::facts(&header, bytes_of(&frame.stored)).map(drop)
+                payload::facts(&header, frame.stored()).map(drop)
             }
             FrameKind::Packets => {
                 self.packets += count;
@@ -155,13 +155,13 @@ impl Check {
             }
             FrameKind::Events => {
                 self.events += count;
-                self.read_events(&frame, before.as_ref())
+                Self::read_events(&frame, before.as_ref())
             }
         };
         self.readable(frame.offset, &header, read);
     }
 
-    fn read_events(&mut self, frame: &Frame, before: Option<&Frame>) -> Result<(), Fault> {
+    fn read_events(frame: &Frame, before: Option<&Frame>) -> Result<(), Fault> {
         let mut events = Vec::new();
         let flagged = frame.header.flags & FLAG_PACKETS != 0;
         let packets = before

@@ -20,6 +20,13 @@ pub(super) struct Frame {
     pub(super) stored: Option<Stored>,
 }
 
+impl Frame {
+    /// The payload as stored; empty when the frame was passed over.
+    pub(super) fn stored(&self) -> &[u8] {
+        self.stored.as_ref().map_or(&[], AsRef::as_ref)
+    }
+}
+
 /// What comes next in a file.
 pub(super) enum Item {
     Frame(Frame),
@@ -239,8 +246,7 @@ impl Walker {
         let number = header.map(|header| header.number);
         let damage = |end| Item::Damage(Problem::damage(start, end, number, fault), header);
         let mut from = start + 1;
-        loop {
-            let Some(at) = self.search(from, from)? else { break };
+        while let Some(at) = self.search(from, from)? {
             self.at = at;
             if let Some(len) = index::len_of(self.data.view(at, at, 8)?) {
                 // An index is where the file ends; anything else that looks like one is chance.

@@ -181,6 +181,9 @@ fn with_any_bit_flipped_every_other_frame_is_read_and_the_damage_is_named() {
     }
 }
 
+/// Name, archive, the first problem with its frame, times of the events that are read.
+type Case = (&'static str, Vec<u8>, (ProblemKind, u64), Vec<u64>);
+
 #[test]
 fn missing_reordered_duplicated_and_foreign_frames_are_named() {
     let whole = pieces(&small());
@@ -190,7 +193,7 @@ fn missing_reordered_duplicated_and_foreign_frames_are_named() {
         whole[..4].iter().chain(&other[1..2]).chain(&whole[4..]).flatten().copied().collect();
     let all = vec![10, 11, 20];
     #[rustfmt::skip]
-    let cases: [(&str, Vec<u8>, (ProblemKind, u64), Vec<u64>); 7] = [
+    let cases: [Case; 7] = [
         ("one missing",  arranged(&[0, 1, 2, 3, 5]),          (ProblemKind::Missing, 4),    vec![10, 11]),
         ("two missing",  arranged(&[0, 1, 4, 5]),             (ProblemKind::Missing, 2),    vec![20]),
         ("no manifest",  arranged(&[1, 2, 3, 4, 5]),          (ProblemKind::Missing, 0),    all.clone()),
@@ -331,11 +334,9 @@ fn a_file_of_forged_headers_ends() {
         bytes.extend(&forged[..HEADER_LEN]);
     }
     bytes.resize(400_000, 7);
-    let started = std::time::Instant::now();
     let got = read_bytes(bytes.clone());
     assert!(got.events.is_empty() && !got.notices().is_empty());
     assert_eq!(check(bytes).state, State::Damaged);
-    assert!(started.elapsed().as_secs() < 60);
 }
 
 #[test]

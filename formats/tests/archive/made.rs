@@ -214,9 +214,9 @@ pub(crate) struct Read {
 
 impl Read {
     /// Texts of the notices.
-    pub(crate) fn notices(&self) -> Vec<&str> {
-        let text = |fact| match fact {
-            &Fact::Notice(ref notice) => Some(notice.text.as_str()),
+    pub(crate) fn notices<'a>(&'a self) -> Vec<&'a str> {
+        let text = |fact: &'a Fact| match fact {
+            Fact::Notice(notice) => Some(notice.text.as_str()),
             _ => None,
         };
         self.facts.iter().filter_map(text).collect()

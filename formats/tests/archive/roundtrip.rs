@@ -14,7 +14,9 @@ use crate::made::{
 
 fn expected(batches: &[Batch]) -> Read {
     let mut out = Read::default();
-    batches.iter().for_each(|batch| out.take(batch));
+    for batch in batches {
+        out.take(batch);
+    }
     out
 }
 
