@@ -11,4 +11,5 @@ pub mod locator;
 pub mod order;
 #[cfg(test)]
 mod sample;
+pub mod tracer;
 pub mod view;

@@ -13,6 +13,10 @@ pub struct TraceView {
     pub journeys: JourneyTotals,
     /// Distinct paths, most journeys first, then by signature.
     pub paths: Vec<PathRow>,
+    /// Distinct paths not in `paths` because of the limit.
+    pub paths_omitted: u64,
+    /// Journeys of paths that are not in `paths`.
+    pub path_journeys_omitted: u64,
     /// The aggregated path graph.
     pub graph: PathGraph,
     /// Journeys offered first: slowest, dropped, typical; then in time order up to the limit.
@@ -107,7 +111,8 @@ pub struct GraphNode {
     pub layer: String,
     /// Function or probe.
     pub name: String,
-    /// `observed` at a probe, or `inferred` / `stack` when only seen in kernel stacks.
+    /// `observed` at a probe; `inferred` when every stack that names it was learned, not taken;
+    /// `stack` when it is only known as the function through which stacks entered its layer.
     pub evidence: String,
     /// Sightings.
     pub events: u64,
@@ -130,7 +135,8 @@ pub struct GraphEdge {
     pub count: u64,
     /// Time of the step.
     pub latency: Latency,
-    /// `step`, `lineage` (clone, copy, NAT...) or `effect` (cross-protocol).
+    /// `step`, `call` (in kernel stacks, from the entry into one layer to the entry into the next; no
+    /// time is known), `lineage` (clone, copy, NAT...) or `effect` (cross-protocol).
     pub kind: String,
 }
 

@@ -1,0 +1,280 @@
+//! The tracer: the path of each packet, the shapes that paths have, and the graph they make.
+
+mod exemplars;
+mod functions;
+mod graph;
+mod ladder;
+mod samples;
+#[cfg(test)]
+mod tests;
+mod words;
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use psc_formats::event::DeviceId;
+use psc_formats::manifest::Layer;
+use psc_formats::{Event, Manifest, ProbeId, Tables};
+use rustc_hash::FxHashMap;
+
+use crate::engine::{ClosedJourney, Observer, Outcome, Pass, Sighting, World};
+use crate::view::trace::{JourneyTotals, PathRow, PathStep, TraceView};
+use exemplars::Exemplars;
+use functions::{FunctionId, Functions};
+use graph::{Graph, Place};
+use samples::Samples;
+
+/// Shapes counted at most; journeys of further ones are counted together.
+const MAX_SHAPES: usize = 4096;
+
+/// Steps of a shape; what follows is the same for all that share the beginning.
+const MAX_SHAPE_STEPS: usize = 64;
+
+/// Shapes whose example is called typical.
+const TYPICAL: usize = 5;
+
+/// How much to show.
+#[derive(Clone, Copy, Debug)]
+pub struct TraceOptions {
+    /// Shapes shown, most frequent first.
+    pub paths: usize,
+    /// Journeys told in time order, beside the slowest, the dropped and the examples of shapes.
+    pub journeys: usize,
+}
+
+impl Default for TraceOptions {
+    fn default() -> Self {
+        Self { paths: 100, journeys: 200 }
+    }
+}
+
+/// One step of a shape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct ShapeStep {
+    probe: ProbeId,
+    function: FunctionId,
+    device: DeviceId,
+}
+
+/// A journey's shape without times, and how it ended: two journeys with one shape were treated alike.
+type Shape = (Box<[ShapeStep]>, Ending);
+
+/// How a journey ended, without the place (its last step says that).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Ending {
+    Delivered,
+    Dropped(u32),
+    NotObserved,
+}
+
+#[derive(Debug)]
+struct Path {
+    journeys: u64,
+    bytes: u64,
+    samples: Samples,
+    example: Rc<ClosedJourney>,
+    outcome: Outcome,
+}
+
+/// Observes a pass and makes a [`TraceView`] of it.
+#[derive(Debug, Default)]
+pub struct Tracer {
+    options: TraceOptions,
+    totals: JourneyTotals,
+    ambiguity: BTreeMap<&'static str, u64>,
+    functions: Functions,
+    paths: FxHashMap<Shape, Path>,
+    /// Journeys whose shape is not in `paths` because that was full.
+    unshaped: u64,
+    graph: Graph,
+    exemplars: Exemplars,
+    /// Reused for each journey.
+    shape: Vec<ShapeStep>,
+}
+
+impl Tracer {
+    /// A tracer that shows as much as `options` say.
+    pub fn new(options: TraceOptions) -> Self {
+        Self { options, exemplars: Exemplars::new(options.journeys), ..Self::default() }
+    }
+
+    /// The view of the pass that it observed.
+    pub fn finish(mut self, manifest: &Manifest, pass: &Pass) -> TraceView {
+        let world = World { manifest, tables: &pass.tables, start: None };
+        let graph = self.graph.view(&mut self.functions, manifest, &pass.tables);
+        let mut paths: Vec<(PathRow, Rc<ClosedJourney>)> =
+            self.paths.iter().map(|((steps, _), path)| self.path_row(steps, path, world)).collect();
+        paths.sort_by(|(a, _), (b, _)| b.journeys.cmp(&a.journeys).then_with(|| a.id.cmp(&b.id)));
+        let hidden = paths.split_off(paths.len().min(self.options.paths));
+        let examples: Vec<_> = paths.iter().map(|(_, example)| Rc::clone(example)).collect();
+        let (typical, others) = examples.split_at(examples.len().min(TYPICAL));
+        let told = self.exemplars.roles(typical, others);
+        let mut totals = self.totals;
+        totals.ambiguity =
+            self.ambiguity.iter().map(|(why, count)| ((*why).to_owned(), *count)).collect();
+        totals.ambiguity.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        let packets_told = told.iter().filter(|(_, journey)| !journey.clone).count() as u64;
+        TraceView {
+            provenance: pass.provenance.clone(),
+            paths_omitted: hidden.len() as u64,
+            path_journeys_omitted: self.unshaped
+                + hidden.iter().map(|(row, _)| row.journeys).sum::<u64>(),
+            paths: paths.into_iter().map(|(row, _)| row).collect(),
+            graph,
+            omitted: totals.total.saturating_sub(packets_told),
+            exemplars: told
+                .iter()
+                .map(|(role, journey)| ladder::tell(journey, role, world))
+                .collect(),
+            journeys: totals,
+        }
+    }
+
+    fn path_row(
+        &self,
+        steps: &[ShapeStep],
+        path: &Path,
+        world: World<'_>,
+    ) -> (PathRow, Rc<ClosedJourney>) {
+        let outcome = words::outcome(path.outcome, world);
+        let steps: Vec<PathStep> = steps
+            .iter()
+            .map(|step| PathStep {
+                layer: self.layer(step.probe, step.function, world.manifest).name().to_owned(),
+                probe: world.manifest.probe_name(step.probe).to_owned(),
+                function: self.functions.name(step.function).to_owned(),
+                device: match step.device {
+                    DeviceId(0) => String::new(),
+                    id => world.tables.device_name(id).to_owned(),
+                },
+            })
+            .collect();
+        let row = PathRow {
+            id: signature(&steps, &outcome),
+            steps,
+            journeys: path.journeys,
+            bytes: path.bytes,
+            outcome,
+            latency: path.samples.latency(),
+            example: path.example.id.0,
+        };
+        (row, Rc::clone(&path.example))
+    }
+
+    /// The function's layer, else the probe's.
+    fn layer(&self, probe: ProbeId, function: FunctionId, manifest: &Manifest) -> Layer {
+        self.functions.layer(function).unwrap_or_else(|| {
+            manifest.probes.get(probe.0 as usize).map_or(Layer::default(), |probe| probe.layer)
+        })
+    }
+
+    fn place(&mut self, step: &Event, manifest: &Manifest, tables: &Tables) -> (Layer, Place) {
+        let function = self.functions.of_event(step, tables);
+        let place = match function {
+            FunctionId(0) => Place::Probe(step.probe),
+            known => Place::Function(known),
+        };
+        (self.layer(step.probe, function, manifest), place)
+    }
+
+    fn count(&mut self, journey: &ClosedJourney) {
+        let totals = &mut self.totals;
+        totals.total += 1;
+        match journey.outcome {
+            Outcome::Delivered => totals.delivered += 1,
+            Outcome::Dropped { .. } => totals.dropped += 1,
+            Outcome::EndNotObserved => totals.end_not_observed += 1,
+        }
+        if let Some(why) = journey.ambiguous {
+            totals.ambiguous += 1;
+            *self.ambiguity.entry(words::ambiguity(why)).or_default() += 1;
+        }
+    }
+}
+
+/// FNV-1a over the words of a shape, so that an id means the same in every recording.
+fn signature(steps: &[PathStep], outcome: &str) -> String {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut add = |text: &str| {
+        for byte in text.bytes().chain([0]) {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    };
+    for step in steps {
+        for word in [&step.layer, &step.probe, &step.function, &step.device] {
+            add(word);
+        }
+    }
+    add(outcome);
+    format!("{hash:016x}")
+}
+
+impl Observer for Tracer {
+    fn sighting(&mut self, _: World<'_>, sighting: &Sighting<'_>) {
+        self.totals.events_without_skb += u64::from(sighting.journey.is_none());
+    }
+
+    fn closed(&mut self, world: World<'_>, journey: &ClosedJourney) {
+        let World { manifest, tables, .. } = world;
+        if !journey.clone {
+            self.count(journey);
+        }
+        let dropped = match journey.outcome {
+            Outcome::Dropped { reason, .. } => Some(reason),
+            Outcome::Delivered | Outcome::EndNotObserved => None,
+        };
+        let mut shape = std::mem::take(&mut self.shape);
+        shape.clear();
+        let mut before: Option<(u64, (Layer, Place))> = None;
+        for step in &journey.steps {
+            let at = self.place(step, manifest, tables);
+            let ends = matches!(step.kind, psc_formats::EventKind::Free { .. });
+            self.graph.step(at, step.len, step.stack, dropped.filter(|_| ends));
+            if let Some((time, from)) = before {
+                self.graph.edge(from, at, step.at.0.saturating_sub(time));
+            }
+            before = Some((step.at.0, at));
+            if shape.len() < MAX_SHAPE_STEPS {
+                let function = match at.1 {
+                    Place::Function(id) => id,
+                    Place::Probe(_) => FunctionId(0),
+                };
+                shape.push(ShapeStep { probe: step.probe, function, device: step.device });
+            }
+        }
+        if journey.clone {
+            // A listener's clone is told with its original's, and is no path of a packet.
+            self.exemplars.see(journey, false);
+            self.shape = shape;
+            return;
+        }
+        let ending = match journey.outcome {
+            Outcome::Delivered => Ending::Delivered,
+            Outcome::Dropped { reason, .. } => Ending::Dropped(reason),
+            Outcome::EndNotObserved => Ending::NotObserved,
+        };
+        let key: Shape = (shape.as_slice().into(), ending);
+        self.shape = shape;
+        let full = self.paths.len() >= MAX_SHAPES;
+        let known = self.paths.contains_key(&key);
+        let kept = self.exemplars.see(journey, !known && !full);
+        if !known && full {
+            self.unshaped += 1;
+            return;
+        }
+        let path = match (self.paths.get_mut(&key), kept) {
+            (Some(path), _) => path,
+            (None, Some(example)) => self.paths.entry(key).or_insert(Path {
+                journeys: 0,
+                bytes: 0,
+                samples: Samples::default(),
+                example,
+                outcome: journey.outcome,
+            }),
+            (None, None) => return,
+        };
+        path.journeys += 1;
+        path.bytes += journey.steps.first().map_or(0, |step| u64::from(ladder::wire_len(step)));
+        path.samples.add(journey.duration());
+    }
+}
