@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 mod record;
 pub(crate) mod values;
 
-pub(crate) use record::{Profile, RecordArgs, StackPolicy};
+pub(crate) use record::{BytesPolicy, Profile, RecordArgs, StackPolicy};
 pub(crate) use values::TimeRange;
 
 /// A flight recorder for the Linux network stack.

@@ -64,6 +64,9 @@ pub(crate) struct RecordArgs {
     /// Which events get a kernel stack
     #[arg(long, value_name = "POLICY", default_value = "learn")]
     pub(crate) stacks: StackPolicy,
+    /// When to take packet bytes
+    #[arg(long, value_name = "WHEN", default_value = "once")]
+    pub(crate) bytes: BytesPolicy,
     /// Start a new file when this one has reached this size (whole frames)
     #[arg(long, value_name = "SIZE")]
     pub(crate) rotate_size: Option<Bytes>,
@@ -91,6 +94,15 @@ pub(crate) enum Profile {
     Default,
     /// All probes that this kernel offers
     Full,
+}
+
+/// When to take packet bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BytesPolicy {
+    /// Once per packet, and again where its headers changed
+    Once,
+    /// At every event that can read them (costly)
+    Every,
 }
 
 /// Which events get a kernel stack.

@@ -32,7 +32,7 @@ use psc_formats::{Batch, EventSource, Fact, Manifest, Progress};
 use psc_replay::expr::{Expr, Scope};
 
 use crate::Verdict;
-use crate::cli::{Profile, RecordArgs, StackPolicy};
+use crate::cli::{BytesPolicy, Profile, RecordArgs, StackPolicy};
 use crate::output::{Console, is_dash};
 use child::{Invoker, Running};
 use filter::Filtered;
@@ -154,6 +154,10 @@ fn options(args: &RecordArgs, to_stdout: bool) -> Options {
             StackPolicy::All => psc_bpf::StackPolicy::All,
             StackPolicy::Drops => psc_bpf::StackPolicy::Drops,
             StackPolicy::Off => psc_bpf::StackPolicy::Off,
+        },
+        bytes: match args.bytes {
+            BytesPolicy::Once => psc_bpf::BytesMode::Once,
+            BytesPolicy::Every => psc_bpf::BytesMode::Every,
         },
         snaplen: (args.snaplen > 0).then_some(args.snaplen),
         interfaces: args.interface.clone(),
