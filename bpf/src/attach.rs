@@ -150,6 +150,9 @@ probes! {
     PROBE_FDB_EXTERNAL = "bridge:br_fdb_external_learn_add" Link Full BridgeLearn in "bridge";
 }
 
+/// Number of `kfree_skb`, whose repetitions are aggregated.
+pub(crate) const FREE: u16 = Number::PROBE_KFREE_SKB as u16;
+
 /// The rung reached by each probe: wanted and possible, or the reason why not.
 pub(crate) fn choose(profile: Profile, kernel: &KernelTypes) -> Vec<ProbeStatus> {
     let status = |spec: &Spec| {

@@ -2,19 +2,21 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use psc_formats::event::{DeviceId, EventKind, LinkType};
+use psc_formats::event::{DeviceId, EventKind, LinkType, SymbolId};
 use psc_formats::fact::{Fact, NoticeFact, Severity, SocketFact, TaskFact};
 use psc_formats::{
     Batch, Context, Event, FiveTuple, Gso, Ns, PacketRef, ProbeId, SkbAddr, SockId, Stack,
 };
 use rustc_hash::FxHashMap;
 
-use crate::attach::{PROBES, Shape};
-use crate::facts::Devices;
-use crate::facts::tasks;
+use crate::attach::{FREE, PROBES, Shape};
+use crate::facts::{Devices, SocketKey, tasks};
 use crate::ids::{self, Dense};
 use crate::stacks::Stacks;
-use crate::wire::{self, Head, Record, StackRecord, TaskRecord, Tuple, context, kind, payload};
+use crate::wire::{
+    self, AGGREGATES, Aggregate, Head, Record, StackRecord, TaskRecord, Tuple, context, kind,
+    payload,
+};
 
 /// A socket met before: ports tell when its address has been given to another.
 struct KnownSock {
@@ -30,8 +32,14 @@ pub(crate) struct Decoder {
     skbs: Dense<u64>,
     socks: FxHashMap<u64, KnownSock>,
     last_sock: u32,
+    /// Sockets that events have named, so that snapshots can name them too.
+    named: FxHashMap<SocketKey, u32>,
     /// Full sequence of each CPU; records carry the low half.
     sequences: Vec<u64>,
+    /// What has been told of each aggregate, by entry and epoch: (count, bytes).
+    reported: FxHashMap<(u32, u32), (u64, u64)>,
+    /// No event may be older than what the source has promised to be complete.
+    pub(crate) promised: u64,
     /// Records that made no sense; never expected.
     pub(crate) malformed: u64,
     bytes: bool,
@@ -45,7 +53,10 @@ impl Decoder {
             skbs: Dense::new(ids::LIMIT),
             socks: FxHashMap::default(),
             last_sock: 0,
+            named: FxHashMap::default(),
             sequences: vec![0; cpus],
+            reported: FxHashMap::default(),
+            promised: 0,
             malformed: 0,
             bytes,
         }
@@ -54,7 +65,10 @@ impl Decoder {
     /// Decodes one record of `cpu` into `batch`.
     pub(crate) fn decode(&mut self, cpu: usize, bytes: &[u8], batch: &mut Batch) {
         let done = match wire::read::<Head>(bytes).map(|head| head.kind) {
-            Some(kind::EVENT | kind::SOCK_SEEN | kind::REPEATED) => self.event(cpu, bytes, batch),
+            Some(kind::EVENT | kind::SOCK_SEEN) => self.event(cpu, bytes, batch),
+            Some(kind::REPEATED) => {
+                wire::read::<Record>(bytes).map(|record| self.retired(&record, batch))
+            }
             Some(kind::STACK) => wire::read::<StackRecord>(bytes)
                 .map(|record| self.stacks.take(cpu, &record, &mut batch.facts)),
             Some(kind::TASK) => wire::read::<TaskRecord>(bytes)
@@ -83,17 +97,18 @@ impl Decoder {
             payload::TUPLE => Some(wire::read::<Tuple>(rest)?),
             _ => None,
         };
-        let sock = self.sock(&record, tuple.as_ref());
+        let (sock, new_sock) = self.sock(&record, tuple.as_ref());
         let kind = match record.head.kind {
             kind::SOCK_SEEN => {
                 let tuple = tuple?;
-                batch.facts.push(Fact::Socket(socket_fact(sock, &record, &tuple)));
                 EventKind::SockSeen { tuple: five_tuple(&tuple), state: tuple.state }
             }
             _ => self.kind(spec.shape, &record, tuple.as_ref(), &mut batch.facts)?,
         };
-        if let (EventKind::SockState { .. }, Some(tuple)) = (&kind, &tuple) {
-            batch.facts.push(Fact::Socket(socket_fact(sock, &record, tuple)));
+        let tells =
+            new_sock || matches!(kind, EventKind::SockSeen { .. } | EventKind::SockState { .. });
+        if let (true, Some(tuple)) = (tells && sock != 0, &tuple) {
+            self.tell_socket(socket_fact(sock, &record, tuple), &mut batch.facts);
         }
         let packet = (record.head.payload == payload::BYTES && self.bytes && record.caplen > 0)
             .then(|| {
@@ -154,14 +169,29 @@ impl Decoder {
         Some(())
     }
 
-    /// The socket's id; a new one when the address now belongs to another socket.
-    fn sock(&mut self, record: &Record, tuple: Option<&Tuple>) -> u32 {
+    /// The id of a socket that events have named.
+    pub(crate) fn known_socket(&self, key: &SocketKey) -> Option<u32> {
+        self.named.get(key).copied()
+    }
+
+    fn tell_socket(&mut self, fact: SocketFact, facts: &mut Vec<Fact>) {
+        if self.named.len() >= ids::LIMIT {
+            self.named.clear();
+        }
+        self.named.insert((fact.netns, fact.protocol, fact.local, fact.remote), fact.id);
+        facts.push(Fact::Socket(fact));
+    }
+
+    /// The socket's id, a new one when the address now belongs to another socket; and whether it
+    /// is new.
+    fn sock(&mut self, record: &Record, tuple: Option<&Tuple>) -> (u32, bool) {
         if record.sock == 0 {
-            return 0;
+            return (0, false);
         }
         if self.socks.len() >= ids::LIMIT {
             self.socks.clear();
         }
+        let before = self.last_sock;
         let last = &mut self.last_sock;
         let mut new_id = || {
             *last = last.checked_add(1).unwrap_or(1);
@@ -179,7 +209,75 @@ impl Decoder {
             }
             (known.sport, known.dport) = (t.sport, t.dport);
         }
-        known.id
+        let id = known.id;
+        (id, *last != before)
+    }
+
+    /// An aggregate that gave way to another; its fields are where `retire()` in aggregate.h puts
+    /// them.
+    fn retired(&mut self, record: &Record, batch: &mut Batch) {
+        let entry = Aggregate {
+            location: record.arg[1],
+            reason: record.context,
+            netns: record.netns,
+            ifindex: record.ifindex,
+            epoch: record.path,
+            window: 0,
+            in_window: 0,
+            count: record.skb,
+            bytes: record.sock,
+            first: record.arg[0],
+            last: record.at,
+        };
+        self.repeated(record.content, &entry, batch);
+        self.reported.remove(&(record.content, record.path));
+    }
+
+    /// Tells how far an aggregate has grown since it was last told.
+    pub(crate) fn repeated(&mut self, index: u32, entry: &Aggregate, batch: &mut Batch) {
+        if self.reported.len() > 1 << 16 {
+            self.reported.clear();
+        }
+        let told = self.reported.entry((index, entry.epoch)).or_default();
+        let (count, bytes) =
+            (entry.count - told.0.min(entry.count), entry.bytes.saturating_sub(told.1));
+        if count == 0 {
+            return;
+        }
+        let before = *told != (0, 0);
+        *told = (entry.count, entry.bytes);
+        let cpu = index as usize / AGGREGATES;
+        let device = match entry.ifindex {
+            0 => DeviceId(0),
+            index => self.devices.id(entry.netns, index, &mut batch.facts),
+        };
+        let at = entry.last.max(self.promised);
+        batch.events.push(Event {
+            at: Ns(at),
+            cpu: cpu as u16,
+            // It takes no place of its own in the stream.
+            seq: self.sequences.get(cpu).copied().unwrap_or(0),
+            probe: ProbeId(FREE),
+            skb: SkbAddr(0),
+            sock: SockId(0),
+            device,
+            iif: 0,
+            len: 0,
+            gso: Gso::default(),
+            stack: Stack::default(),
+            context: Context::Unknown,
+            packet: None,
+            content: 0,
+            kind: EventKind::Repeated {
+                kind: EventKind::Free { reason: 0, location: SymbolId(0) }.tag(),
+                count,
+                bytes,
+                reason: entry.reason,
+                location: self.stacks.symbols.frame(entry.location, &mut batch.facts).id,
+                // Of a part, all that is known is that it came after the part before.
+                first: if before { self.promised.min(at) } else { entry.first.min(at) },
+            },
+        });
     }
 
     fn kind(
@@ -299,7 +397,10 @@ fn five_tuple(t: &Tuple) -> FiveTuple {
         }
     };
     let (src, dst) = (beside(src, dst), beside(dst, src));
-    FiveTuple { protocol: t.protocol, src, sport: t.sport, dst, dport: t.dport }
+    // Sockets of other protocols keep the protocol number where the port is.
+    let ports = matches!(t.protocol, 6 | 17 | 33 | 132 | 136);
+    let port = |port: u16| if ports { port } else { 0 };
+    FiveTuple { protocol: t.protocol, src, sport: port(t.sport), dst, dport: port(t.dport) }
 }
 
 fn socket_fact(id: u32, record: &Record, t: &Tuple) -> SocketFact {

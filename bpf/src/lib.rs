@@ -6,7 +6,8 @@
 
 mod attach;
 mod decode;
-pub mod facts;
+mod facts;
+mod filter;
 mod ids;
 mod kernel;
 mod live;

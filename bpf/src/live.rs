@@ -11,14 +11,15 @@ use psc_formats::{Batch, EventSource, Ns, Progress, SourceError};
 
 use crate::attach::{self, PROBES};
 use crate::decode::Decoder;
-use crate::facts::{Devices, Snapshots};
+use crate::facts::{Devices, Snapshots, notice};
+use crate::filter::{FilterMaps, Wanted};
 use crate::kernel::{self, KernelTypes};
 use crate::maps::SharedArray;
 use crate::options::{BytesMode, Options, StackPolicy, StartError};
 use crate::ring::{Next, Ring};
 use crate::stacks::Stacks;
 use crate::symbols::Symbols;
-use crate::wire::{self, Config, Cpu, Filter, LEVELS, PATHS};
+use crate::wire::{self, AGGREGATES, Aggregate, Config, Cpu, LEVELS, PATHS};
 
 /// Events decoded by one [`EventSource::fill`] at most.
 const BATCH: usize = 32 * 1024;
@@ -26,6 +27,8 @@ const BATCH: usize = 32 * 1024;
 const RINGS_TOTAL: usize = 512 << 20;
 /// The probe's clock may run this far behind the one we read at the same moment.
 const CLOCK_SLACK_NS: u64 = 100_000;
+/// How often aggregates are told of and interfaces that were missing are looked for.
+const LOOK_EVERY_NS: u64 = 200_000_000;
 /// skb cache slots, 8 bytes each.
 const SKB_SLOTS: u32 = 1 << 17;
 
@@ -52,6 +55,15 @@ pub struct LiveSource {
     cpus: SharedArray<Cpu>,
     decoder: Decoder,
     snapshots: Snapshots,
+    aggregates: SharedArray<Aggregate>,
+    /// Drops counted instead of stored, when the aggregates were last told of.
+    aggregated: u64,
+    filter: FilterMaps,
+    /// Names given to `-i` and `--netns`, whose bearers may come later.
+    wanted: Wanted,
+    looked_at: u64,
+    /// Facts found between passes.
+    pending: Vec<Fact>,
     pass: Option<Pass>,
     /// Share of a ring that the last pass found full, in percent.
     fullness: u64,
@@ -69,9 +81,6 @@ impl LiveSource {
             return Err(StartError::Privilege { missing });
         }
         let types = KernelTypes::read()?;
-        if options.exclude.len() > 8 {
-            return Err(StartError::TooMany { what: "excluded connections", limit: 8 });
-        }
         let config = config(&options, &types);
         let cpu_count = kernel::possible_cpus();
         let ring_bytes = ring_bytes(&options, cpu_count);
@@ -88,9 +97,16 @@ impl LiveSource {
             .map_err(|e| mapping_failed(&e))?;
         let levels = SharedArray::bytes(map_fd(&object, "levels")?.as_fd(), LEVELS)
             .map_err(|e| mapping_failed(&e))?;
-        let filter: SharedArray<Filter> = SharedArray::new(map_fd(&object, "filter")?.as_fd(), 1)
-            .map_err(|e| mapping_failed(&e))?;
-        let _ = filter;
+        let filter = FilterMaps::new(&object)?;
+        let aggregates =
+            SharedArray::new(map_fd(&object, "aggregates")?.as_fd(), cpu_count * AGGREGATES)
+                .map_err(|e| mapping_failed(&e))?;
+        let mut wanted = Wanted::new(&options)?;
+        let mut devices = Devices::default();
+        let mut snapshots = Snapshots::default();
+        let mut pending = Vec::new();
+        // Before attaching, so that nothing unwanted is recorded.
+        wanted.apply(&filter, &mut devices, &mut snapshots.only, &mut pending)?;
 
         // Read before attaching: the events wait in the rings meanwhile, but not longer than need be.
         let symbols = if options.stacks == StackPolicy::Off && options.empty {
@@ -99,8 +115,7 @@ impl LiveSource {
             Symbols::read()
         };
         let stacks = Stacks::new(symbols, cpu_count, levels);
-        let decoder =
-            Decoder::new(stacks, Devices::default(), cpu_count, options.snaplen != Some(0));
+        let decoder = Decoder::new(stacks, devices, cpu_count, options.snaplen != Some(0));
         let links = attach::attach(&object, &mut status)?;
         let programs = links
             .iter()
@@ -128,7 +143,13 @@ impl LiveSource {
             ring_bytes,
             cpus,
             decoder,
-            snapshots: Snapshots::default(),
+            snapshots,
+            aggregates,
+            aggregated: 0,
+            filter,
+            wanted,
+            looked_at: 0,
+            pending,
             pass: None,
             fullness: 0,
             stopped: false,
@@ -180,7 +201,10 @@ impl LiveSource {
     /// Counters, sockets, routes, neighbours and the rest as they are now; call at start, at
     /// each interval and at the end.
     pub fn snapshot_facts(&mut self) -> Vec<Fact> {
-        let mut facts = self.snapshots.take(&mut self.decoder.devices);
+        let mut devices = std::mem::take(&mut self.decoder.devices);
+        let decoder = &self.decoder;
+        let mut facts = self.snapshots.take(&mut devices, |key| decoder.known_socket(key));
+        self.decoder.devices = devices;
         facts.push(Fact::Loss(self.loss()));
         facts
     }
@@ -191,6 +215,43 @@ impl LiveSource {
         self.stopped = true;
         // A pass begun before may have ended short of the last events.
         self.pass = None;
+    }
+
+    /// What is done between passes and not for each event.
+    fn keep_house(&mut self, batch: &mut Batch) {
+        batch.facts.append(&mut self.pending);
+        let now = kernel::now();
+        if now - self.looked_at >= LOOK_EVERY_NS || self.stopped {
+            self.looked_at = now;
+            self.tell_aggregates(batch);
+            let applied = self.wanted.apply(
+                &self.filter,
+                &mut self.decoder.devices,
+                &mut self.snapshots.only,
+                &mut batch.facts,
+            );
+            if let Err(e) = applied {
+                batch
+                    .facts
+                    .push(notice(format!("the filter could not be kept up to date: {e}"), 1));
+            }
+        }
+    }
+
+    fn tell_aggregates(&mut self, batch: &mut Batch) {
+        let total = (0..self.cpus.len()).map(|cpu| self.cpus.get(cpu).aggregated).sum();
+        if std::mem::replace(&mut self.aggregated, total) == total {
+            return;
+        }
+        for index in 0..self.aggregates.len() {
+            let entry = self.aggregates.get(index);
+            // Copied while the kernel was changing it: next time.
+            let again = self.aggregates.get(index);
+            let settled = entry.epoch == again.epoch && entry.location == again.location;
+            if settled && entry.count > 0 {
+                self.decoder.repeated(index as u32, &entry, batch);
+            }
+        }
     }
 
     fn begin_pass(&mut self) -> Pass {
@@ -218,7 +279,10 @@ impl EventSource for LiveSource {
         }
         let mut pass = match self.pass.take() {
             Some(pass) => pass,
-            None => self.begin_pass(),
+            None => {
+                self.keep_house(batch);
+                self.begin_pass()
+            }
         };
         while let Some(ring) = self.rings.get_mut(pass.next) {
             let first = batch.events.len();
@@ -249,7 +313,8 @@ impl EventSource for LiveSource {
             pass.next += 1;
         }
         if !pass.blocked {
-            batch.complete_to = Some(Ns(pass.started.saturating_sub(CLOCK_SLACK_NS)));
+            self.decoder.promised = pass.started.saturating_sub(CLOCK_SLACK_NS);
+            batch.complete_to = Some(Ns(self.decoder.promised));
         }
         if self.stopped && !pass.blocked {
             self.ended = true;

@@ -95,7 +95,7 @@ pub struct Options {
     pub interfaces: Vec<String>,
     /// Only these network namespaces: a name of `ip netns`, a path, or an inode; empty is all.
     pub namespaces: Vec<String>,
-    /// Connections never recorded; at most 8.
+    /// Connections never recorded.
     pub exclude: Vec<Exclude>,
     /// Ring bytes per CPU, rounded up to a power of two; `None` is 8 MiB, less on many CPUs.
     pub ring_bytes: Option<usize>,

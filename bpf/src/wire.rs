@@ -64,7 +64,7 @@ macro_rules! mirror {
     ($( $(#[$doc:meta])* $name:ident = $c:ident { $( $field:ident = $cfield:ident : $ty:ty ),* $(,)? } )*) => { $(
         $(#[$doc])*
         #[repr(C)]
-        #[derive(Clone, Copy, Debug)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(crate) struct $name { $( pub(crate) $field: $ty, )* }
 
         // SAFETY: integers and arrays only; the assertion on the sum of sizes excludes padding.
@@ -126,10 +126,12 @@ mirror! {
     /// What may change while recording.
     Filter = psc_filter {
         interfaces = interfaces: u32, namespaces = namespaces: u32, excludes = excludes: u32, pad = pad: u32,
-        interface_netns = interface_netns: [u32; 32], interface_index = interface_index: [u32; 32],
-        netns = netns: [u32; 32], exclude = exclude: [Tuple; 8],
     }
+    /// Key of an interface let through.
+    Interface = psc_interface { netns = netns: u32, ifindex = ifindex: u32 }
 }
 
 // SAFETY: any byte is a value.
 unsafe impl Wire for u8 {}
+// SAFETY: any four bytes are a value.
+unsafe impl Wire for u32 {}

@@ -16,7 +16,10 @@
 #include "context.h"
 #include "stack.h"
 #include "sock.h"
+#include "aggregate.h"
 #include "skb_path.h"
+#include "sock_path.h"
+#include "link_path.h"
 
 /* bpf_get_stack() and the per-CPU variables are for GPL-compatible programs. MIT is one. */
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
@@ -33,5 +36,6 @@ const volatile struct psc_wire {
 	struct psc_aggregate aggregate;
 	struct psc_cpu cpu;
 	struct psc_filter filter;
+	struct psc_interface interface;
 	enum psc_probe probe;
 } wire SEC(".rodata.wire");

@@ -33,61 +33,32 @@ static __always_inline struct net_device *late_device(struct sk_buff *skb)
 	return dev && known && *known == (__u64)dev ? dev : NULL;
 }
 
-static __always_inline bool same_half(const __u8 *a, const __u8 *b)
-{
-	const __u32 *x = (const __u32 *)a, *y = (const __u32 *)b;
-
-	return x[0] == y[0] && x[1] == y[1] && x[2] == y[2] && x[3] == y[3];
-}
-
 static __noinline bool passes_filter(__u32 netns, __u32 ifindex)
 {
+	struct psc_interface key = { .netns = netns, .ifindex = ifindex };
 	__u32 zero = 0;
 	struct psc_filter *f = bpf_map_lookup_elem(&filter, &zero);
-	bool found;
 
 	if (!f)
 		return true;
-	if (f->namespaces && netns) {
-		found = false;
-		for (int i = 0; i < PSC_MAX_NAMESPACES; i++)
-			if (i < f->namespaces && f->netns[i] == netns)
-				found = true;
-		if (!found)
-			return false;
-	}
-	if (f->interfaces && ifindex) {
-		found = false;
-		for (int i = 0; i < PSC_MAX_INTERFACES; i++)
-			if (i < f->interfaces && f->interface_index[i] == ifindex &&
-			    f->interface_netns[i] == netns)
-				found = true;
-		if (!found)
-			return false;
-	}
-	return true;
+	if (f->namespaces && netns && !bpf_map_lookup_elem(&namespaces, &netns))
+		return false;
+	return !f->interfaces || !ifindex || bpf_map_lookup_elem(&interfaces, &key);
 }
 
+/* Connections are kept in both directions, so that one lookup answers. */
 static __noinline bool is_excluded(const struct psc_tuple *t)
 {
 	__u32 zero = 0;
 	struct psc_filter *f = bpf_map_lookup_elem(&filter, &zero);
+	struct psc_tuple key;
 
-	if (!f || !t || !t->family)
+	if (!f || !f->excludes || !t || !t->family)
 		return false;
-	for (int i = 0; i < PSC_MAX_EXCLUDES; i++) {
-		struct psc_tuple *x = &f->exclude[i];
-
-		if (i >= f->excludes || x->protocol != t->protocol || x->family != t->family)
-			continue;
-		if (x->sport == t->sport && x->dport == t->dport && same_half(x->src, t->src) &&
-		    same_half(x->dst, t->dst))
-			return true;
-		if (x->sport == t->dport && x->dport == t->sport && same_half(x->src, t->dst) &&
-		    same_half(x->dst, t->src))
-			return true;
-	}
-	return false;
+	key = *t;
+	key.state = 0;
+	key.pad = 0;
+	return bpf_map_lookup_elem(&excludes, &key);
 }
 
 #endif

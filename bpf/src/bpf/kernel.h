@@ -26,6 +26,7 @@ typedef _Bool bool;
 
 /* <linux/bpf.h>, the values that are used. */
 enum {
+	BPF_MAP_TYPE_HASH = 1,
 	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_ARRAY_OF_MAPS = 12,
 	BPF_MAP_TYPE_RINGBUF = 27,
@@ -36,6 +37,7 @@ enum { BPF_RB_NO_WAKEUP = 1ULL << 0 };
 /* Stable numbers of the socket and link interfaces. */
 #define AF_INET 2
 #define AF_INET6 10
+#define AF_PACKET 17
 #define ETH_P_IP 0x0800
 #define ETH_P_IPV6 0x86dd
 #define ETH_P_ARP 0x0806

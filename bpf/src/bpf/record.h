@@ -38,6 +38,27 @@ struct {
 	__type(value, struct psc_filter);
 } filter SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__type(key, struct psc_interface);
+	__type(value, __u32);
+} interfaces SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__type(key, __u32);
+	__type(value, __u32);
+} namespaces SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__type(key, struct psc_tuple);
+	__type(value, __u32);
+} excludes SEC(".maps");
+
 struct psc_levels {
 	__u8 level[PSC_LEVELS];
 };

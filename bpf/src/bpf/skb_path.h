@@ -12,6 +12,8 @@ struct ask {
 	/* The skb ends here; its cache entry is forgotten. */
 	bool ends;
 	bool discards;
+	/* The skb may be gone: read nothing of it. */
+	bool address_only;
 };
 
 static __always_inline __u32 path_key(const struct psc_record *rec, struct sk_buff *skb,
@@ -37,17 +39,38 @@ static __always_inline __u32 path_key(const struct psc_record *rec, struct sk_bu
 	return key ? key : 1;
 }
 
+/* Whether the filter leaves this skb out; what it decides at a device holds for later probes. */
+static __always_inline bool filtered_out(const struct here *here, const struct psc_record *rec,
+					 const struct packet *packet, __u64 *slot, __u64 tag,
+					 bool ends)
+{
+	bool out = *slot == (tag | SKB_EXCLUDED);
+	bool known = (*slot & 0xffffffff00000000ULL) == tag;
+
+	if (rec->ifindex)
+		out = !passes_filter(rec->netns, rec->ifindex) || is_excluded(&packet->tuple) ||
+		      (out && !packet->tuple.family);
+	else if (!known)
+		out = !passes_filter(rec->netns, 0) || is_excluded(&packet->tuple);
+	if (!out)
+		return false;
+	__sync_fetch_and_add(&here->cpu->filtered, 1);
+	*slot = ends ? 0 : tag | SKB_EXCLUDED;
+	return true;
+}
+
 static __always_inline int skb_event(void *ctx, const struct ask ask, struct sk_buff *skb,
 				     struct sock *sk, struct net_device *other_dev,
 				     struct psc_record *rec)
 {
+	bool headers = ask.headers || (config.bytes_always && !ask.address_only);
 	struct net_device *dev;
 	struct packet packet = {};
 	struct here here;
 	__u64 *slot, tag;
 	bool bytes = false;
 
-	if (!skb || !find_here(&here))
+	if (config.empty || !skb || !find_here(&here))
 		return 0;
 	rec->head.type = PSC_EVENT;
 	rec->head.probe = ask.probe;
@@ -55,13 +78,13 @@ static __always_inline int skb_event(void *ctx, const struct ask ask, struct sk_
 	dev = other_dev ? other_dev : ask.where == AT_ANY ? late_device(skb) : skb->dev;
 	if (dev)
 		put_device(rec, dev);
-	if (!sk)
+	if (!sk && !ask.address_only)
 		sk = skb->sk;
 	if (sk && !is_inet(sk)) {
 		__u16 family = sk->__sk_common.skc_family;
 
 		/* Unix and netlink sockets use skbs too; they are no packets of the network. */
-		if (!dev && family != 17 /* AF_PACKET */)
+		if (!dev && family != AF_PACKET)
 			return 0;
 		sk = NULL;
 	}
@@ -71,41 +94,30 @@ static __always_inline int skb_event(void *ctx, const struct ask ask, struct sk_
 	slot = skb_slot(skb, &tag);
 	if (!slot)
 		return 0;
-	if (ask.headers || config.bytes_always)
+	if (headers)
 		find_packet(&packet, skb, dev, ask.where, config.filtering);
-	if (config.filtering) {
-		bool known = (*slot & 0xffffffff00000000ULL) == tag;
-		bool out = known && (__u32)*slot == SKB_EXCLUDED;
-
-		if (rec->ifindex || packet.tuple.family)
-			out = !passes_filter(rec->netns, rec->ifindex) ||
-			      is_excluded(&packet.tuple);
-		if (out) {
-			__sync_fetch_and_add(&here.cpu->filtered, 1);
-			*slot = ask.ends ? 0 : tag | SKB_EXCLUDED;
-			return 0;
-		}
-	}
+	if (config.filtering && filtered_out(&here, rec, &packet, slot, tag, ask.ends))
+		return 0;
 	rec->skb = (__u64)skb;
-	rec->len = skb->len;
-	rec->iif = skb->skb_iif;
-	rec->content = packet.content;
-	put_gso(rec, skb);
+	if (!ask.address_only) {
+		rec->len = skb->len;
+		rec->iif = skb->skb_iif;
+		rec->content = packet.content;
+		put_gso(rec, skb);
+	}
+	if (packet.content && *slot != (tag | packet.headers))
+		bytes = true;
+	if (ask.ends)
+		*slot = 0;
+	else if (bytes)
+		*slot = tag | packet.headers;
+	if (ask.discards && config.aggregate_over && aggregated(&here, rec))
+		return 0;
 	rec->context = context_here(&here);
 	if (sk)
 		put_sock(&here, rec, sk, false);
-
-	if (ask.ends) {
-		if (*slot == (tag | packet.headers) || !packet.content)
-			bytes = false;
-		else
-			bytes = true;
-		*slot = 0;
-	} else if (packet.content && *slot != (tag | packet.headers)) {
-		bytes = true;
-		*slot = tag | packet.headers;
-	}
-	put_stack(ctx, &here, rec, path_key(rec, skb, sk, packet.protocol, rec->arg[1]),
+	put_stack(ctx, &here, rec,
+		  path_key(rec, ask.address_only ? NULL : skb, sk, packet.protocol, rec->arg[1]),
 		  ask.discards);
 	if ((bytes || config.bytes_always) && packet.start && config.snaplen) {
 		__u32 caplen = packet.pktlen;
@@ -131,9 +143,25 @@ int BPF_PROG(on_netif_rx, struct sk_buff *skb)
 {
 	struct psc_record rec = {};
 
-	if (config.empty)
-		return 0;
 	return skb_event(ctx, ASK(PROBE_NETIF_RX, AT_NETWORK, .headers = true), skb, NULL, NULL,
+			 &rec);
+}
+
+SEC("tp_btf/napi_gro_receive_entry")
+int BPF_PROG(on_napi_gro_receive_entry, struct sk_buff *skb)
+{
+	struct psc_record rec = {};
+
+	return skb_event(ctx, ASK(PROBE_GRO_RECEIVE, AT_NETWORK, .headers = true), skb, NULL, NULL,
+			 &rec);
+}
+
+SEC("tp_btf/napi_gro_frags_entry")
+int BPF_PROG(on_napi_gro_frags_entry, struct sk_buff *skb)
+{
+	struct psc_record rec = {};
+
+	return skb_event(ctx, ASK(PROBE_GRO_FRAGS, AT_NETWORK, .headers = true), skb, NULL, NULL,
 			 &rec);
 }
 
@@ -142,8 +170,6 @@ int BPF_PROG(on_netif_receive_skb, struct sk_buff *skb)
 {
 	struct psc_record rec = {};
 
-	if (config.empty)
-		return 0;
 	return skb_event(ctx, ASK(PROBE_NETIF_RECEIVE_SKB, AT_NETWORK, .headers = true), skb, NULL,
 			 NULL, &rec);
 }
@@ -153,8 +179,6 @@ int BPF_PROG(on_net_dev_queue, struct sk_buff *skb)
 {
 	struct psc_record rec = {};
 
-	if (config.empty)
-		return 0;
 	return skb_event(ctx, ASK(PROBE_NET_DEV_QUEUE, AT_LINK, .headers = true), skb, NULL, NULL,
 			 &rec);
 }
@@ -164,9 +188,43 @@ int BPF_PROG(on_net_dev_start_xmit, struct sk_buff *skb, struct net_device *dev)
 {
 	struct psc_record rec = {};
 
-	if (config.empty)
-		return 0;
 	return skb_event(ctx, ASK(PROBE_NET_DEV_START_XMIT, AT_LINK), skb, NULL, dev, &rec);
+}
+
+/* The driver may have freed the skb: its address is all that is used of it. */
+SEC("tp_btf/net_dev_xmit")
+int BPF_PROG(on_net_dev_xmit, struct sk_buff *skb, int rc, struct net_device *dev,
+	     unsigned int len)
+{
+	struct psc_record rec = {};
+
+	rec.arg[0] = (__u32)rc;
+	rec.len = len;
+	return skb_event(ctx, ASK(PROBE_NET_DEV_XMIT, AT_LINK, .address_only = true), skb, NULL,
+			 dev, &rec);
+}
+
+SEC("tp_btf/qdisc_enqueue")
+int BPF_PROG(on_qdisc_enqueue, struct Qdisc *qdisc, struct netdev_queue *queue,
+	     struct sk_buff *skb)
+{
+	struct psc_record rec = {};
+
+	rec.arg[0] = qdisc->handle;
+	return skb_event(ctx, ASK(PROBE_QDISC_ENQUEUE, AT_LINK), skb, NULL, queue->dev, &rec);
+}
+
+SEC("tp_btf/qdisc_dequeue")
+int BPF_PROG(on_qdisc_dequeue, struct Qdisc *qdisc, struct netdev_queue *queue, int packets,
+	     struct sk_buff *skb)
+{
+	struct psc_record rec = {};
+
+	/* An empty queue polled: nothing left it. */
+	if (!skb)
+		return 0;
+	rec.arg[0] = qdisc->handle | (__u64)(__u32)packets << 32;
+	return skb_event(ctx, ASK(PROBE_QDISC_DEQUEUE, AT_LINK), skb, NULL, queue->dev, &rec);
 }
 
 SEC("tp_btf/kfree_skb")
@@ -175,8 +233,6 @@ int BPF_PROG(on_kfree_skb, struct sk_buff *skb, void *location, int reason)
 	struct psc_record rec = {};
 	struct sock *sk = NULL;
 
-	if (config.empty)
-		return 0;
 	rec.arg[0] = (__u32)reason;
 	rec.arg[1] = (__u64)location;
 	if (config.free_has_socket)
@@ -192,12 +248,48 @@ int BPF_PROG(on_consume_skb, struct sk_buff *skb)
 {
 	struct psc_record rec = {};
 
-	if (config.empty)
-		return 0;
 	if (config.consume_has_location)
 		rec.arg[1] = ctx[1];
 	return skb_event(ctx, ASK(PROBE_CONSUME_SKB, AT_ANY, .headers = true, .ends = true), skb,
 			 NULL, NULL, &rec);
+}
+
+SEC("tp_btf/skb_copy_datagram_iovec")
+int BPF_PROG(on_skb_copy_datagram_iovec, struct sk_buff *skb, int len)
+{
+	struct psc_record rec = {};
+
+	rec.arg[0] = (__u32)len;
+	return skb_event(ctx, ASK(PROBE_COPY_DATAGRAM, AT_ANY), skb, NULL, NULL, &rec);
+}
+
+SEC("tp_btf/tcp_bad_csum")
+int BPF_PROG(on_tcp_bad_csum, struct sk_buff *skb)
+{
+	struct psc_record rec = {};
+
+	return skb_event(ctx, ASK(PROBE_TCP_BAD_CSUM, AT_ANY, .headers = true), skb, NULL, NULL,
+			 &rec);
+}
+
+SEC("tp_btf/icmp_send")
+int BPF_PROG(on_icmp_send, struct sk_buff *skb, int type, int code)
+{
+	struct psc_record rec = {};
+
+	rec.arg[0] = (__u8)type | (__u64)(__u8)code << 32;
+	return skb_event(ctx, ASK(PROBE_ICMP_SEND, AT_ANY, .headers = true), skb, NULL, NULL, &rec);
+}
+
+SEC("tp_btf/sock_rcvqueue_full")
+int BPF_PROG(on_sock_rcvqueue_full, struct sock *sk, struct sk_buff *skb)
+{
+	struct psc_record rec = {};
+
+	rec.arg[0] = (__u32)sk->sk_backlog.rmem_alloc.counter |
+		     (__u64)(__u32)sk->sk_rcvbuf << 32;
+	return skb_event(ctx, ASK(PROBE_RCVQUEUE_FULL, AT_ANY, .headers = true), skb, sk, NULL,
+			 &rec);
 }
 
 #endif

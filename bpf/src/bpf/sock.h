@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Sockets: their tuples, and the tracepoints of sock, tcp and udp. */
+/* Sockets: their tuples, and saying who one is the first time. */
 #ifndef PSC_SOCK_H
 #define PSC_SOCK_H
 
@@ -28,8 +28,10 @@ static __always_inline void put_sock_tuple(struct psc_tuple *t, const struct soc
 	t->sport = sk->__sk_common.skc_num;
 	t->dport = from_be16(sk->__sk_common.skc_dport);
 	t->state = state;
-	t->protocol = state == TCP_TIME_WAIT || state == TCP_NEW_SYN_RECV ? IPPROTO_TCP
-									   : sk->sk_protocol;
+	/* Not a plain load: the verifier knows a request socket's size, not its state. */
+	t->protocol = state == TCP_TIME_WAIT || state == TCP_NEW_SYN_RECV
+			      ? IPPROTO_TCP
+			      : BPF_CORE_READ(sk, sk_protocol);
 	if (sk->__sk_common.skc_family == AF_INET) {
 		t->family = 4;
 		*(__u32 *)t->src = sk->__sk_common.skc_rcv_saddr;

@@ -19,9 +19,6 @@
 #define PSC_PROBES 64
 /* Aggregated drops per CPU, direct mapped. */
 #define PSC_AGGREGATES 64
-#define PSC_MAX_INTERFACES 32
-#define PSC_MAX_NAMESPACES 32
-#define PSC_MAX_EXCLUDES 8
 
 /* psc_record.type */
 enum psc_type {
@@ -84,7 +81,7 @@ struct psc_tuple {
 	/* TCP_* */
 	__u8 state;
 	__u8 pad;
-};
+} __attribute__((aligned(4)));
 
 /* Every ring record starts so; the ring's own header has the length. */
 struct psc_head {
@@ -200,19 +197,18 @@ struct psc_config {
 	__u32 pad;
 };
 
-/* Changed while recording. */
+/* Changed while recording: which of the filter's tables have a say. */
 struct psc_filter {
-	/* 0: every interface. Else only these (namespace inode, index). */
 	__u32 interfaces;
-	/* 0: every namespace. Else only these inodes. */
 	__u32 namespaces;
-	/* Connections never recorded, in either direction. */
 	__u32 excludes;
 	__u32 pad;
-	__u32 interface_netns[PSC_MAX_INTERFACES];
-	__u32 interface_index[PSC_MAX_INTERFACES];
-	__u32 netns[PSC_MAX_NAMESPACES];
-	struct psc_tuple exclude[PSC_MAX_EXCLUDES];
+};
+
+/* Key of an interface let through. */
+struct psc_interface {
+	__u32 netns;
+	__u32 ifindex;
 };
 
 #endif

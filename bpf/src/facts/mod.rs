@@ -1,19 +1,166 @@
 //! Facts that give events meaning later: devices, addresses, routes, neighbours, sockets, sysctls
 //! and counters of every network namespace.
 
+mod counters;
 mod devices;
+mod ethtool;
+pub(crate) mod namespaces;
+mod netlink;
+mod sockets;
+mod sysctls;
+mod tables;
 pub(crate) mod tasks;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use psc_formats::Fact;
+use psc_formats::fact::{
+    CountersFact, NeighboursFact, NoticeFact, RoutesFact, Severity, SysctlsFact,
+};
+use rustc_hash::FxHashMap;
 
 pub(crate) use devices::Devices;
 
-use psc_formats::Fact;
+use crate::kernel;
+use namespaces::Namespace;
 
-/// Reads what changes slowly, per namespace.
+/// Sockets of one namespace that each snapshot tells of; of more, only those that wait.
+const SOCKETS: usize = 2048;
+
+/// What names a socket: namespace, protocol, local and remote end.
+pub(crate) type SocketKey = (u32, u8, Option<(IpAddr, u16)>, Option<(IpAddr, u16)>);
+
+/// Everything read inside one namespace.
+struct Reading {
+    at: u64,
+    tables: tables::LinkTables,
+    counters: BTreeMap<String, u64>,
+    sysctls: BTreeMap<String, String>,
+    sockets: Vec<sockets::Found>,
+}
+
+impl Reading {
+    /// Of the namespace that the thread is in.
+    fn take(host: bool) -> std::io::Result<Self> {
+        let mut counters = BTreeMap::new();
+        // Counters first and together: they are compared with events by time.
+        let at = kernel::now();
+        counters::read(host, &mut counters);
+        let mut tables = tables::read(true)?;
+        counters.append(&mut tables.counters);
+        for device in &tables.devices {
+            ethtool::read(device, &mut counters);
+        }
+        Ok(Self { at, tables, counters, sysctls: sysctls::read(), sockets: sockets::read() })
+    }
+
+    fn of(space: &Namespace) -> std::io::Result<Self> {
+        if space.is_own() { Self::take(true) } else { space.inside(|| Self::take(false))? }
+    }
+}
+
+/// Reads what changes slowly, per namespace, and tells what is new.
 #[derive(Default)]
-pub(crate) struct Snapshots {}
+pub(crate) struct Snapshots {
+    /// Only these namespaces; empty is all.
+    pub(crate) only: Vec<u32>,
+    routes: FxHashMap<u32, RoutesFact>,
+    neighbours: FxHashMap<u32, NeighboursFact>,
+    sysctls: FxHashMap<u32, SysctlsFact>,
+    refused: FxHashMap<u32, String>,
+}
 
 impl Snapshots {
-    pub(crate) fn take(&mut self, _devices: &mut Devices) -> Vec<Fact> {
-        Vec::new()
+    /// Reads every namespace. `known` gives the id of a socket that events have named.
+    pub(crate) fn take(
+        &mut self,
+        devices: &mut Devices,
+        known: impl Fn(&SocketKey) -> Option<u32>,
+    ) -> Vec<Fact> {
+        let mut facts = Vec::new();
+        let owners = sockets::owners();
+        for space in namespaces::list() {
+            if !self.only.is_empty() && !self.only.contains(&space.inode) {
+                continue;
+            }
+            match Reading::of(&space) {
+                Ok(reading) => {
+                    self.tell(&space, reading, devices, &owners, &known, &mut facts);
+                }
+                // It went away between listing and entering.
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+                Err(e) => {
+                    let text = format!(
+                        "facts of network namespace {} could not be read ({e}); entering it needs CAP_SYS_ADMIN",
+                        space.inode
+                    );
+                    if self.refused.insert(space.inode, text.clone()).is_none() {
+                        facts.push(notice(text, 1));
+                    }
+                }
+            }
+        }
+        devices.tell_all(&mut facts);
+        facts
     }
+
+    fn tell(
+        &mut self,
+        space: &Namespace,
+        reading: Reading,
+        devices: &mut Devices,
+        owners: &FxHashMap<u32, (u32, String)>,
+        known: &impl Fn(&SocketKey) -> Option<u32>,
+        facts: &mut Vec<Fact>,
+    ) {
+        let (netns, at) = (space.inode, reading.at);
+        devices.update(netns, &space.name, reading.tables.devices);
+        // Times differ each time: compare what was read, not when.
+        let routes = RoutesFact { at: 0, netns, routes: reading.tables.routes };
+        if self.routes.get(&netns) != Some(&routes) {
+            facts.push(Fact::Routes(RoutesFact { at, ..routes.clone() }));
+            self.routes.insert(netns, routes);
+        }
+        let neighbours = NeighboursFact { at: 0, netns, neighbours: reading.tables.neighbours };
+        if self.neighbours.get(&netns) != Some(&neighbours) {
+            facts.push(Fact::Neighbours(NeighboursFact { at, ..neighbours.clone() }));
+            self.neighbours.insert(netns, neighbours);
+        }
+        let sysctls = SysctlsFact { netns, values: reading.sysctls };
+        if self.sysctls.get(&netns) != Some(&sysctls) {
+            facts.push(Fact::Sysctls(sysctls.clone()));
+            self.sysctls.insert(netns, sysctls);
+        }
+        facts.push(Fact::Counters(CountersFact { at, netns, values: reading.counters }));
+
+        let many = reading.sockets.len() > SOCKETS;
+        let mut left_out = 0;
+        for sockets::Found { mut fact, inode } in reading.sockets {
+            const LISTEN: u8 = 10;
+            let waits = fact.state == LISTEN || fact.recv_queue > 0 || fact.send_queue > 0;
+            if many && !waits {
+                left_out += 1;
+                continue;
+            }
+            (fact.netns, fact.at) = (netns, at);
+            fact.id = known(&(netns, fact.protocol, fact.local, fact.remote)).unwrap_or(0);
+            if let Some((pid, comm)) = owners.get(&inode) {
+                fact.pid = *pid;
+                fact.comm.clone_from(comm);
+            }
+            facts.push(Fact::Socket(fact));
+        }
+        if left_out > 0 {
+            facts.push(notice(
+                format!("idle sockets of network namespace {netns} were left out of a snapshot"),
+                left_out,
+            ));
+        }
+    }
+}
+
+/// Something worth knowing, now.
+pub(crate) fn notice(text: String, count: u64) -> Fact {
+    Fact::Notice(NoticeFact { at: kernel::now(), severity: Severity::Info, text, count })
 }

@@ -1,0 +1,279 @@
+//! Links, addresses, routes and neighbours of the namespace that the thread is in, by rtnetlink.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use psc_formats::fact::{DeviceFact, Neighbour, Route};
+use rustc_hash::FxHashMap;
+
+use super::netlink::{Netlink, attributes, text, u32_at, u64_at};
+
+/// What rtnetlink says of one namespace.
+#[derive(Default)]
+pub(super) struct LinkTables {
+    pub(super) devices: Vec<DeviceFact>,
+    pub(super) routes: Vec<Route>,
+    pub(super) neighbours: Vec<Neighbour>,
+    /// `dev.NAME.rx_packets` and kin.
+    pub(super) counters: BTreeMap<String, u64>,
+}
+
+/// `struct rtnl_link_stats64`, in order.
+const LINK_STATISTICS: &[&str] = &[
+    "rx_packets",
+    "tx_packets",
+    "rx_bytes",
+    "tx_bytes",
+    "rx_errors",
+    "tx_errors",
+    "rx_dropped",
+    "tx_dropped",
+    "multicast",
+    "collisions",
+    "rx_length_errors",
+    "rx_over_errors",
+    "rx_crc_errors",
+    "rx_frame_errors",
+    "rx_fifo_errors",
+    "rx_missed_errors",
+    "tx_aborted_errors",
+    "tx_carrier_errors",
+    "tx_fifo_errors",
+    "tx_heartbeat_errors",
+    "tx_window_errors",
+    "rx_compressed",
+    "tx_compressed",
+    "rx_nohandler",
+    "rx_otherhost_dropped",
+];
+
+/// Links with addresses and counters; routes and neighbours when `all`.
+pub(super) fn read(all: bool) -> io::Result<LinkTables> {
+    let mut netlink = Netlink::open(libc::NETLINK_ROUTE)?;
+    let mut tables = LinkTables::default();
+    netlink.dump(libc::RTM_GETLINK, &[0; 16], |body| link(body, &mut tables))?;
+    let mut by_index: FxHashMap<u32, usize> = FxHashMap::default();
+    for (at, device) in tables.devices.iter().enumerate() {
+        by_index.insert(device.ifindex, at);
+    }
+    let devices = &mut tables.devices;
+    netlink.dump(libc::RTM_GETADDR, &[0; 8], |body| {
+        if let Some((index, text)) = device_address(body)
+            && let Some(device) = by_index.get(&index).and_then(|&at| devices.get_mut(at))
+        {
+            device.addresses.push(text);
+        }
+    })?;
+    if !all {
+        return Ok(tables);
+    }
+    let name = |index: u32| {
+        by_index
+            .get(&index)
+            .and_then(|&at| tables.devices.get(at))
+            .map_or_else(|| format!("if{index}"), |device| device.name.clone())
+    };
+    let routes = &mut tables.routes;
+    netlink.dump(libc::RTM_GETROUTE, &[0; 12], |body| route(body, &name, routes))?;
+    let neighbours = &mut tables.neighbours;
+    netlink.dump(libc::RTM_GETNEIGH, &[0; 12], |body| {
+        neighbours.extend(neighbour(body, &name));
+    })?;
+    Ok(tables)
+}
+
+fn mac(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len() * 3);
+    for (at, byte) in bytes.iter().enumerate() {
+        if at > 0 {
+            text.push(':');
+        }
+        text.push_str(&format!("{byte:02x}"));
+    }
+    text
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    if let Ok(four) = <[u8; 4]>::try_from(bytes) {
+        return Some(Ipv4Addr::from(four).into());
+    }
+    <[u8; 16]>::try_from(bytes).ok().map(|sixteen| Ipv6Addr::from(sixteen).into())
+}
+
+/// `struct ifinfomsg`: family, pad, type (16 bits), index, flags, change.
+fn link(body: &[u8], tables: &mut LinkTables) {
+    const ADDRESS: u16 = 1;
+    const NAME: u16 = 3;
+    const MTU: u16 = 4;
+    const LINK: u16 = 5;
+    const LINK_INFO: u16 = 18;
+    const STATISTICS: u16 = 23;
+    const INFO_KIND: u16 = 1;
+    let (Some(kind), Some(index)) = (u32_at(body, 0), u32_at(body, 4)) else { return };
+    let mut device = DeviceFact {
+        ifindex: index,
+        arphrd: u16::from_ne_bytes(kind.to_ne_bytes()[2..].try_into().unwrap_or_default()),
+        ..DeviceFact::default()
+    };
+    let mut statistics: &[u8] = &[];
+    for (attribute, value) in attributes(body, 16) {
+        match attribute {
+            ADDRESS => device.mac = mac(value),
+            NAME => device.name = text(value),
+            MTU => device.mtu = u32_at(value, 0).unwrap_or(0),
+            LINK => device.peer_ifindex = u32_at(value, 0).unwrap_or(0),
+            STATISTICS => statistics = value,
+            LINK_INFO => {
+                for (nested, value) in attributes(value, 0) {
+                    if nested == INFO_KIND {
+                        device.kind = text(value);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    if device.arphrd == libc::ARPHRD_LOOPBACK && device.kind.is_empty() {
+        "loopback".clone_into(&mut device.kind);
+    }
+    // Other kinds have the device they are stacked on there.
+    if device.kind != "veth" {
+        device.peer_ifindex = 0;
+    }
+    for (at, name) in LINK_STATISTICS.iter().enumerate() {
+        if let Some(value) = u64_at(statistics, at * 8) {
+            tables.counters.insert(format!("dev.{}.{name}", device.name), value);
+        }
+    }
+    tables.devices.push(device);
+}
+
+/// `struct ifaddrmsg`: family, prefix length, flags, scope, index.
+fn device_address(body: &[u8]) -> Option<(u32, String)> {
+    const ADDRESS: u16 = 1;
+    const LOCAL: u16 = 2;
+    let prefix = *body.get(1)?;
+    let index = u32_at(body, 4)?;
+    let mut found = None;
+    for (attribute, value) in attributes(body, 8) {
+        // On point-to-point links ADDRESS is the other end's.
+        if attribute == LOCAL || (attribute == ADDRESS && found.is_none()) {
+            found = address(value).or(found);
+        }
+    }
+    Some((index, format!("{}/{prefix}", found?)))
+}
+
+/// `struct rtmsg`: family, destination and source prefix, tos, table, protocol, scope, type, flags.
+fn route(body: &[u8], name: &impl Fn(u32) -> String, routes: &mut Vec<Route>) {
+    const DESTINATION: u16 = 1;
+    const OUT: u16 = 4;
+    const GATEWAY: u16 = 5;
+    const PRIORITY: u16 = 6;
+    const MULTIPATH: u16 = 9;
+    const VIA: u16 = 18;
+    const UNICAST: u8 = 1;
+    let &[family, prefix, _, _, table, _, _, kind, ..] = body else { return };
+    if kind != UNICAST || table == libc::RT_TABLE_LOCAL {
+        return;
+    }
+    let unspecified = match i32::from(family) {
+        libc::AF_INET => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        libc::AF_INET6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        _ => return,
+    };
+    let via = |value: &[u8]| address(value.get(2..)?);
+    let mut base =
+        Route { destination: unspecified, prefix, gateway: None, device: String::new(), metric: 0 };
+    let mut hops: Vec<(Option<IpAddr>, u32)> = Vec::new();
+    for (attribute, value) in attributes(body, 12) {
+        match attribute {
+            DESTINATION => base.destination = address(value).unwrap_or(unspecified),
+            GATEWAY => base.gateway = address(value),
+            VIA => base.gateway = via(value),
+            PRIORITY => base.metric = u32_at(value, 0).unwrap_or(0),
+            OUT => base.device = name(u32_at(value, 0).unwrap_or(0)),
+            // `struct rtnexthop`: length (16 bits), flags, hops, index; then attributes.
+            MULTIPATH => {
+                let mut rest = value;
+                while let Some(word) = u32_at(rest, 0) {
+                    let len = usize::from(word.to_ne_bytes()[0])
+                        | usize::from(word.to_ne_bytes()[1]) << 8;
+                    let (Some(hop), Some(index)) = (rest.get(8..len), u32_at(rest, 4)) else {
+                        break;
+                    };
+                    let gateway = attributes(hop, 0).find_map(|(kind, value)| match kind {
+                        GATEWAY => address(value),
+                        VIA => via(value),
+                        _ => None,
+                    });
+                    hops.push((gateway, index));
+                    rest = rest.get(len.next_multiple_of(4)..).unwrap_or(&[]);
+                }
+            }
+            _ => {}
+        }
+    }
+    if hops.is_empty() {
+        routes.push(base);
+        return;
+    }
+    for (gateway, index) in hops {
+        routes.push(Route { gateway, device: name(index), ..base.clone() });
+    }
+}
+
+/// `struct ndmsg`: family, pad, pad, index, state (16 bits), flags, type.
+fn neighbour(body: &[u8], name: &impl Fn(u32) -> String) -> Option<Neighbour> {
+    const DESTINATION: u16 = 1;
+    const LINK_ADDRESS: u16 = 2;
+    const STATES: &[(u16, &str)] = &[
+        (0x01, "INCOMPLETE"),
+        (0x02, "REACHABLE"),
+        (0x04, "STALE"),
+        (0x08, "DELAY"),
+        (0x10, "PROBE"),
+        (0x20, "FAILED"),
+        (0x80, "PERMANENT"),
+    ];
+    let index = u32_at(body, 4)?;
+    let bits = u16::from_ne_bytes(body.get(8..10)?.try_into().ok()?);
+    // NOARP entries are made for loopback and multicast, they say nothing.
+    let &(_, state) = STATES.iter().find(|(bit, _)| bits & bit != 0)?;
+    let (mut found, mut link) = (None, String::new());
+    for (attribute, value) in attributes(body, 12) {
+        match attribute {
+            DESTINATION => found = address(value),
+            LINK_ADDRESS => link = mac(value),
+            _ => {}
+        }
+    }
+    Some(Neighbour { address: found?, mac: link, device: name(index), state: state.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_is_there_with_its_address() {
+        let tables = read(true).expect("rtnetlink needs no privilege");
+        let lo = tables.devices.iter().find(|d| d.name == "lo").expect("lo");
+        assert_eq!((lo.arphrd, lo.kind.as_str()), (772, "loopback"));
+        assert!(tables.counters.contains_key("dev.lo.rx_packets"));
+    }
+
+    #[test]
+    fn hostile_messages_are_left_out() {
+        let name = |_: u32| String::new();
+        let mut tables = LinkTables::default();
+        for len in 0..40 {
+            let body = vec![0xff_u8; len];
+            link(&body, &mut tables);
+            route(&body, &name, &mut tables.routes);
+            let _ = (neighbour(&body, &name), device_address(&body));
+        }
+        assert!(tables.routes.is_empty());
+    }
+}
