@@ -5,6 +5,7 @@ mod bounded;
 pub mod engine;
 pub mod expr;
 mod first_sight;
+pub mod guarder;
 pub mod journey;
 pub mod layers;
 pub mod locator;

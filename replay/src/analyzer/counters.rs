@@ -274,21 +274,21 @@ fn netns_of(tables: &Tables, device: DeviceId, sock: SockId) -> Option<u32> {
 }
 
 /// How much the counters of one namespace rose between the first and last reading.
-pub(super) struct Deltas<'a> {
+pub(crate) struct Deltas<'a> {
     first: Option<&'a CountersFact>,
     last: Option<&'a CountersFact>,
     readings: usize,
 }
 
 impl<'a> Deltas<'a> {
-    pub(super) fn of(tables: &'a Tables, netns: u32) -> Self {
+    pub(crate) fn of(tables: &'a Tables, netns: u32) -> Self {
         let mut mine = tables.counters.iter().filter(|fact| fact.netns == netns);
         let readings = mine.clone().count();
         Self { first: mine.next(), last: mine.next_back(), readings }
     }
 
     /// The rise of `counter`; `None` with fewer than two readings, or where it was not read.
-    pub(super) fn get(&self, counter: &str) -> Option<u64> {
+    pub(crate) fn get(&self, counter: &str) -> Option<u64> {
         let last = *self.last?.values.get(counter)?;
         // A counter that appears later (a module loaded meanwhile) started from nothing.
         let first = self.first?.values.get(counter).copied().unwrap_or(0);

@@ -14,6 +14,8 @@ mod series;
 pub(crate) mod tcp;
 mod volume;
 
+pub(crate) use self::counters::Deltas;
+
 use std::collections::BTreeMap;
 
 use psc_formats::event::DeviceId;

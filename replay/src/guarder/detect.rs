@@ -1,0 +1,246 @@
+//! Runs all detectors over one pass.
+
+use std::net::IpAddr;
+
+use psc_formats::Manifest;
+use psc_formats::Tables;
+use psc_formats::manifest::Origin;
+use psc_formats::packet::Headers;
+
+use crate::engine::{ClosedJourney, JourneyId, Observer, Pass, Sighting, World};
+use crate::first_sight::FirstSight;
+use crate::view::Provenance;
+use crate::view::detect::{DetectView, Finding};
+
+use super::handshake::{Change, Handshakes};
+use super::{arp, port_scan, syn_flood};
+
+/// What a detector is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct About {
+    /// `arp-spoofing`.
+    pub(super) id: &'static str,
+    /// What it sees, and what it must leave alone, in one sentence each.
+    pub(super) sees: &'static str,
+}
+
+/// One packet, told once however many probes saw it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Packet<'a> {
+    pub(super) at: u64,
+    pub(super) journey: Option<JourneyId>,
+    pub(super) headers: &'a Headers,
+}
+
+/// What a detector may draw on when it concludes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Context<'a> {
+    pub(super) manifest: &'a Manifest,
+    pub(super) tables: &'a Tables,
+    pub(super) provenance: &'a Provenance,
+}
+
+/// A small state machine over packets and stack events, in packet time and bounded memory.
+pub(super) trait Detector: std::fmt::Debug + Send {
+    fn about(&self) -> About;
+
+    /// Every sighting, in time order.
+    fn sighting(&mut self, world: World<'_>, sighting: &Sighting<'_>) {
+        let _ = (world, sighting);
+    }
+
+    /// Every packet, once.
+    fn packet(&mut self, packet: &Packet<'_>) {
+        let _ = packet;
+    }
+
+    /// Every step of every TCP handshake.
+    fn handshake(&mut self, change: &Change) {
+        let _ = change;
+    }
+
+    /// What it cannot see in this recording; empty when nothing.
+    fn blind(&self, manifest: &Manifest) -> String {
+        let _ = manifest;
+        String::new()
+    }
+
+    fn finish(&mut self, context: &Context<'_>) -> Vec<Finding>;
+}
+
+/// Observes a pass and says what looks like an attack, and how sure that is.
+#[derive(Debug)]
+pub struct Detectors {
+    once: FirstSight,
+    handshakes: Handshakes,
+    changes: Vec<Change>,
+    detectors: Vec<Box<dyn Detector>>,
+}
+
+impl Default for Detectors {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Detectors {
+    /// All detectors, having seen nothing.
+    pub fn new() -> Self {
+        Self::of(vec![
+            Box::new(arp::Arp::default()),
+            Box::new(port_scan::PortScan::default()),
+            Box::new(syn_flood::SynFlood::default()),
+        ])
+    }
+
+    pub(super) fn of(detectors: Vec<Box<dyn Detector>>) -> Self {
+        Self {
+            once: FirstSight::default(),
+            handshakes: Handshakes::default(),
+            changes: Vec::new(),
+            detectors,
+        }
+    }
+
+    /// What the pass that it observed shows.
+    pub fn finish(mut self, manifest: &Manifest, pass: &Pass) -> DetectView {
+        self.handshakes.finish(&mut self.changes);
+        self.tell_changes();
+        let context = Context { manifest, tables: &pass.tables, provenance: &pass.provenance };
+        let mut findings = Vec::new();
+        let mut ran = Vec::new();
+        for detector in &mut self.detectors {
+            let about = detector.about();
+            ran.push((about.id.to_owned(), about.sees.to_owned(), detector.blind(manifest)));
+            findings.extend(detector.finish(&context));
+        }
+        crate::view::detect::sort(&mut findings);
+        DetectView { provenance: pass.provenance.clone(), findings, detectors: ran }
+    }
+
+    fn tell_changes(&mut self) {
+        for change in self.changes.drain(..) {
+            for detector in &mut self.detectors {
+                detector.handshake(&change);
+            }
+        }
+    }
+}
+
+impl Observer for Detectors {
+    fn sighting(&mut self, world: World<'_>, sighting: &Sighting<'_>) {
+        for detector in &mut self.detectors {
+            detector.sighting(world, sighting);
+        }
+        let Some((headers, _)) = self.once.packet(sighting) else { return };
+        let packet = Packet { at: sighting.event.at.0, journey: sighting.journey, headers };
+        self.handshakes.packet(&packet, &mut self.changes);
+        self.tell_changes();
+        for detector in &mut self.detectors {
+            detector.packet(&packet);
+        }
+    }
+
+    fn closed(&mut self, _world: World<'_>, journey: &ClosedJourney) {
+        self.once.never_counted(journey);
+    }
+}
+
+impl Context<'_> {
+    /// `high`, or less with the reason: `doubt` of the detector's own, or the recording's loss.
+    pub(super) fn confidence(&self, doubt: Option<&str>) -> String {
+        if let Some(doubt) = doubt {
+            return doubt.to_owned();
+        }
+        if !self.provenance.selection.is_empty() {
+            return "medium: only a selection of the recording was looked at".to_owned();
+        }
+        let kept = self.provenance.events;
+        match self.provenance.completeness.lost {
+            Some(0) => "high".to_owned(),
+            // Above one percent, what is missing may be what would have cleared it.
+            Some(lost) if lost.saturating_mul(100) > kept => {
+                format!("low: the recorder lost {lost} events and kept {kept}")
+            }
+            Some(lost) => format!("medium: the recorder lost {lost} events and kept {kept}"),
+            None => "medium: the recording does not say what it lost".to_owned(),
+        }
+    }
+
+    /// Whether stack events could have confirmed an effect.
+    pub(super) fn has_stack(&self) -> bool {
+        self.manifest.origin != Origin::Capture
+    }
+
+    /// Namespaces that have `address`; all that were read when none is known to have it.
+    pub(super) fn namespaces_of(&self, address: IpAddr) -> Vec<u32> {
+        let text = address.to_string();
+        let has = |local: &String| local.split('/').next() == Some(text.as_str());
+        let devices = self.tables.devices.values();
+        let mut owners: Vec<u32> =
+            devices.filter(|d| d.addresses.iter().any(has)).map(|d| d.netns).collect();
+        if owners.is_empty() {
+            owners = self.tables.counters.iter().map(|fact| fact.netns).collect();
+        }
+        owners.sort_unstable();
+        owners.dedup();
+        owners
+    }
+}
+
+/// The first journeys of a kind, for the evidence.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Exemplars(Vec<u64>);
+
+impl Exemplars {
+    pub(super) fn add(&mut self, journey: Option<JourneyId>) {
+        if let Some(journey) = journey
+            && self.0.len() < 5
+            && !self.0.contains(&journey.0)
+        {
+            self.0.push(journey.0);
+        }
+    }
+
+    pub(super) fn list(&self) -> Vec<u64> {
+        self.0.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::Feed;
+
+    #[test]
+    fn confidence_falls_with_the_recorders_loss() {
+        let feed = Feed::default();
+        for (lost, kept, selection, expected) in [
+            (Some(0), 100, "", "high"),
+            (Some(1), 100, "", "medium"),
+            (Some(2), 100, "", "low"),
+            (None, 100, "", "medium"),
+            (Some(0), 100, "tcp", "medium"),
+        ] {
+            let mut provenance = Provenance { events: kept, ..Provenance::default() };
+            provenance.completeness.lost = lost;
+            provenance.selection = selection.to_owned();
+            let context =
+                Context { manifest: &feed.manifest, tables: &feed.tables, provenance: &provenance };
+            let confidence = context.confidence(None);
+            assert_eq!(confidence.split(':').next(), Some(expected), "{lost:?} of {kept}");
+        }
+    }
+
+    #[test]
+    fn every_detector_says_what_it_sees_even_when_it_finds_nothing() {
+        let view = Detectors::new().finish(&Manifest::default(), &Pass::default());
+        assert!(view.findings.is_empty());
+        let ids: Vec<&str> = view.detectors.iter().map(|(id, ..)| id.as_str()).collect();
+        assert_eq!(ids, ["arp-spoofing", "port-scan", "syn-flood"]);
+        for (id, sees, blind) in &view.detectors {
+            assert!(!sees.is_empty(), "{id}");
+            assert!(!blind.is_empty(), "{id}: a capture shows no effect in the stack");
+        }
+    }
+}

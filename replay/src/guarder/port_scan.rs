@@ -1,0 +1,439 @@
+//! Port scan: one source trying many ports of a host, or one port of many hosts, mostly in vain.
+//!
+//! **Sees**: failed attempts: SYNs refused (reset, ICMP unreachable) or unanswered, UDP datagrams
+//! answered with ICMP port unreachable, and TCP segments with no flags, FIN alone or FIN+PSH+URG,
+//! which no TCP sends. **Thresholds** are those of Zeek's `policy/misc/scan.zeek`: 15 ports of one
+//! host, or 25 hosts on one port, within five minutes; and at least half of the attempts failed.
+//!
+//! **Silent on**: clients with many connections to few ports, health checks, a NAT address with many
+//! users (their attempts succeed), a client that keeps trying a dead service (one port of one host),
+//! and UDP traceroute (ports 33434 to 33534, RFC 8029 section 4.3 and common practice).
+//!
+//! A peer-to-peer client whose list of peers is stale can look like a scan of many hosts.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+
+use psc_formats::EventKind;
+use psc_formats::Manifest;
+use psc_formats::flow::ProtocolName;
+use psc_formats::manifest::Origin;
+use psc_formats::packet::Transport;
+
+use crate::analyzer::tcp::{ACK, FIN, RST, SYN};
+use crate::bounded::Bounded;
+use crate::engine::{Sighting, World};
+use crate::view::detect::Finding;
+
+use super::detect::{About, Context, Detector, Exemplars, Packet};
+use super::handshake::{Change, Turn};
+
+const PORTS: usize = 15;
+const HOSTS: usize = 25;
+const WINDOW_NS: u64 = 300_000_000_000;
+
+/// (source, host) pairs and (source, port) pairs watched at once, each.
+const WATCHED: usize = 16_384;
+
+/// Distinct ports or hosts remembered per pair.
+const DISTINCT: usize = 4_096;
+
+/// Ports or hosts named in a finding.
+const NAMED: usize = 20;
+
+const TRACEROUTE: std::ops::RangeInclusive<u16> = 33434..=33534;
+
+const UDP: u8 = 17;
+const TCP: u8 = 6;
+const PSH_URG: u16 = 0x08 | 0x20;
+
+/// How an attempt failed, or that it did not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Result {
+    Open,
+    Refused,
+    Unanswered,
+    /// A segment that no TCP sends; whether it was answered says little.
+    Stealth,
+}
+
+/// Attempts of one source at one host, or at one port of any host.
+#[derive(Debug)]
+struct Attempts<T> {
+    first: u64,
+    last: u64,
+    /// SYNs and stealth segments sent, UDP datagrams refused.
+    tried: u64,
+    failed: u64,
+    refused: u64,
+    unanswered: u64,
+    stealth: u64,
+    /// Handshakes completed: the source is where it says.
+    proven: u64,
+    targets: BTreeSet<T>,
+    open: BTreeSet<T>,
+    exemplars: Exemplars,
+}
+
+impl<T: Ord + Copy> Attempts<T> {
+    fn new(at: u64) -> Self {
+        Self {
+            first: at,
+            last: at,
+            tried: 0,
+            failed: 0,
+            refused: 0,
+            unanswered: 0,
+            stealth: 0,
+            proven: 0,
+            targets: BTreeSet::new(),
+            open: BTreeSet::new(),
+            exemplars: Exemplars::default(),
+        }
+    }
+
+    fn is_scan(&self, distinct: usize) -> bool {
+        self.targets.len() >= distinct && self.failed.saturating_mul(2) >= self.tried
+    }
+
+    /// Starts over when the window is past and it was no scan.
+    fn roll(&mut self, at: u64, distinct: usize) {
+        if at.saturating_sub(self.first) > WINDOW_NS && !self.is_scan(distinct) {
+            *self = Self::new(at);
+        }
+    }
+
+    fn end(&mut self, at: u64, target: T, result: Result) {
+        self.last = self.last.max(at);
+        let distinct = match result {
+            Result::Open => &mut self.open,
+            Result::Refused | Result::Unanswered | Result::Stealth => &mut self.targets,
+        };
+        if distinct.len() < DISTINCT {
+            distinct.insert(target);
+        }
+        match result {
+            Result::Open => return,
+            Result::Refused => self.refused += 1,
+            Result::Unanswered => self.unanswered += 1,
+            Result::Stealth => self.stealth += 1,
+        }
+        self.failed += 1;
+    }
+}
+
+type HostKey = (IpAddr, IpAddr);
+type PortKey = (IpAddr, u8, u16);
+
+/// What this host's stack answered to one source.
+#[derive(Clone, Copy, Debug, Default)]
+struct Answers {
+    resets: u64,
+    unreachables: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct PortScan {
+    hosts: Bounded<HostKey, Attempts<(u8, u16)>>,
+    ports: Bounded<PortKey, Attempts<IpAddr>>,
+    answers: Bounded<IpAddr, Answers>,
+    findings_lost: u64,
+}
+
+impl Default for PortScan {
+    fn default() -> Self {
+        Self {
+            hosts: Bounded::new(WATCHED),
+            ports: Bounded::new(WATCHED),
+            answers: Bounded::new(WATCHED),
+            findings_lost: 0,
+        }
+    }
+}
+
+impl PortScan {
+    fn both(
+        &mut self,
+        source: IpAddr,
+        target: (IpAddr, u8, u16),
+        at: u64,
+        mut tell: impl FnMut(Tell<'_>),
+    ) {
+        let (host, protocol, port) = target;
+        let mut spill = Vec::new();
+        let attempts = self.hosts.entry((source, host), || Attempts::new(at), &mut spill);
+        attempts.roll(at, PORTS);
+        tell(Tell::Host(attempts));
+        self.findings_lost += spill.iter().filter(|(_, old)| old.is_scan(PORTS)).count() as u64;
+        let mut spill = Vec::new();
+        let attempts = self.ports.entry((source, protocol, port), || Attempts::new(at), &mut spill);
+        attempts.roll(at, HOSTS);
+        tell(Tell::Port(attempts));
+        self.findings_lost += spill.iter().filter(|(_, old)| old.is_scan(HOSTS)).count() as u64;
+    }
+
+    fn ended(&mut self, source: IpAddr, target: SocketAddr, protocol: u8, at: u64, result: Result) {
+        let (host, port) = (target.ip(), target.port());
+        self.both(source, (host, protocol, port), at, |tell| match tell {
+            Tell::Host(attempts) => attempts.end(at, (protocol, port), result),
+            Tell::Port(attempts) => attempts.end(at, host, result),
+        });
+    }
+}
+
+enum Tell<'a> {
+    Host(&'a mut Attempts<(u8, u16)>),
+    Port(&'a mut Attempts<IpAddr>),
+}
+
+impl Detector for PortScan {
+    fn about(&self) -> About {
+        About {
+            id: "port-scan",
+            sees: "one source failing at 15 or more ports of a host, or at one port of 25 or more \
+                   hosts, within five minutes and in at least half of its attempts; silent on busy \
+                   clients, health checks, NAT addresses, retries and UDP traceroute.",
+        }
+    }
+
+    fn blind(&self, manifest: &Manifest) -> String {
+        match manifest.origin {
+            Origin::Capture => {
+                "a capture has no stack events, so answers are seen on the wire only".to_owned()
+            }
+            Origin::Kernel | Origin::Merge => String::new(),
+        }
+    }
+
+    /// What this host's stack answered: resets, and ICMP errors about a source's packets.
+    fn sighting(&mut self, _world: World<'_>, sighting: &Sighting<'_>) {
+        match sighting.event.kind {
+            EventKind::SendReset { tuple, .. } => {
+                self.answers.entry_or_forget(tuple.dst, Answers::default).resets += 1;
+            }
+            EventKind::IcmpSend { icmp_type: 3, .. } => {
+                if let Some((source, _)) = sighting.headers.and_then(|h| h.addresses()) {
+                    self.answers.entry_or_forget(source, Answers::default).unreachables += 1;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn packet(&mut self, packet: &Packet<'_>) {
+        let headers = packet.headers;
+        match &headers.transport {
+            Transport::Tcp(tcp) => {
+                let flags = tcp.flags & (SYN | ACK | RST | FIN | PSH_URG);
+                let stealth = flags == 0 || flags == FIN || flags == FIN | PSH_URG;
+                if let Some((source, host)) = headers.addresses().filter(|_| stealth) {
+                    let at = packet.at;
+                    self.both(source, (host, TCP, tcp.dport), at, |tell| match tell {
+                        Tell::Host(attempts) => {
+                            attempts.tried += 1;
+                            attempts.exemplars.add(packet.journey);
+                        }
+                        Tell::Port(attempts) => {
+                            attempts.tried += 1;
+                            attempts.exemplars.add(packet.journey);
+                        }
+                    });
+                    let target = SocketAddr::new(host, tcp.dport);
+                    self.ended(source, target, TCP, at, Result::Stealth);
+                }
+            }
+            Transport::Icmp(icmp) => {
+                let Some(quoted) = icmp.quoted.filter(|q| q.tuple.protocol == UDP) else { return };
+                let unreachable = match quoted.tuple.src {
+                    IpAddr::V4(_) => icmp.icmp_type == 3 && icmp.code != 4,
+                    IpAddr::V6(_) => icmp.icmp_type == 1,
+                };
+                if !unreachable || TRACEROUTE.contains(&quoted.tuple.dport) {
+                    return;
+                }
+                let tuple = quoted.tuple;
+                let target = (tuple.dst, UDP, tuple.dport);
+                self.both(tuple.src, target, packet.at, |tell| match tell {
+                    Tell::Host(attempts) => attempts.tried += 1,
+                    Tell::Port(attempts) => attempts.tried += 1,
+                });
+                let target = SocketAddr::new(tuple.dst, tuple.dport);
+                self.ended(tuple.src, target, UDP, packet.at, Result::Refused);
+            }
+            Transport::Udp(_) | Transport::Ports(..) | Transport::None => {}
+        }
+    }
+
+    fn handshake(&mut self, change: &Change) {
+        let source = change.client.ip();
+        let target = (change.server.ip(), TCP, change.server.port());
+        let at = change.at;
+        match change.turn {
+            Turn::Opened => self.both(source, target, at, |tell| match tell {
+                Tell::Host(attempts) => {
+                    attempts.tried += 1;
+                    attempts.exemplars.add(change.journey);
+                }
+                Tell::Port(attempts) => {
+                    attempts.tried += 1;
+                    attempts.exemplars.add(change.journey);
+                }
+            }),
+            Turn::Answered => self.ended(source, change.server, TCP, at, Result::Open),
+            Turn::Refused => self.ended(source, change.server, TCP, at, Result::Refused),
+            Turn::Unanswered => self.ended(source, change.server, TCP, at, Result::Unanswered),
+            Turn::Completed => self.both(source, target, at, |tell| match tell {
+                Tell::Host(attempts) => attempts.proven += 1,
+                Tell::Port(attempts) => attempts.proven += 1,
+            }),
+            Turn::Retried | Turn::Aborted => {}
+        }
+    }
+
+    fn finish(&mut self, context: &Context<'_>) -> Vec<Finding> {
+        let hosts = std::mem::replace(&mut self.hosts, Bounded::new(1));
+        let ports = std::mem::replace(&mut self.ports, Bounded::new(1));
+        let mut findings = Vec::new();
+        for ((source, host), attempts) in hosts.into_oldest_first() {
+            if !attempts.is_scan(PORTS) {
+                continue;
+            }
+            let name = |&(protocol, port): &(u8, u16)| format!("{}/{port}", ProtocolName(protocol));
+            let text = Text {
+                title: format!(
+                    "{source} tried {} ports of {host} in vain.",
+                    attempts.targets.len()
+                ),
+                tried: listed(attempts.targets.iter().map(name)),
+                open: listed(attempts.open.iter().map(name)),
+                targets: vec![host.to_string()],
+            };
+            findings.push(self.finding(source, &attempts, text, context));
+        }
+        for ((source, protocol, port), attempts) in ports.into_oldest_first() {
+            if !attempts.is_scan(HOSTS) {
+                continue;
+            }
+            let text = Text {
+                title: format!(
+                    "{source} tried {} port {port} of {} hosts in vain.",
+                    ProtocolName(protocol),
+                    attempts.targets.len()
+                ),
+                tried: listed(attempts.targets.iter().map(ToString::to_string)),
+                open: listed(attempts.open.iter().map(ToString::to_string)),
+                targets: attempts.targets.iter().take(5).map(ToString::to_string).collect(),
+            };
+            findings.push(self.finding(source, &attempts, text, context));
+        }
+        findings
+    }
+}
+
+struct Text {
+    title: String,
+    tried: String,
+    open: String,
+    targets: Vec<String>,
+}
+
+fn listed(names: impl ExactSizeIterator<Item = String>) -> String {
+    let more = names.len().saturating_sub(NAMED);
+    let mut list: Vec<String> = names.take(NAMED).collect();
+    if more > 0 {
+        list.push(format!("and {more} more"));
+    }
+    list.join(", ")
+}
+
+impl PortScan {
+    fn finding<T>(
+        &self,
+        source: IpAddr,
+        attempts: &Attempts<T>,
+        text: Text,
+        context: &Context<'_>,
+    ) -> Finding {
+        let mut evidence = vec![
+            format!(
+                "{} of {} attempts failed: {} refused, {} unanswered, {} segments that no TCP \
+                 sends.",
+                attempts.failed,
+                attempts.tried,
+                attempts.refused,
+                attempts.unanswered,
+                attempts.stealth
+            ),
+            format!("In vain: {}.", text.tried),
+        ];
+        if !text.open.is_empty() {
+            evidence.push(format!("Found open: {}.", text.open));
+        }
+        if self.findings_lost > 0 {
+            evidence.push(format!(
+                "{} more scans had to be forgotten because too many sources were watched.",
+                self.findings_lost
+            ));
+        }
+        let proof = if attempts.proven > 0 {
+            format!("proven by {} completed handshakes", attempts.proven)
+        } else {
+            "unproven: no handshake completed, so the address may be forged".to_owned()
+        };
+        let silent = attempts.unanswered.saturating_mul(10) > attempts.failed.saturating_mul(9);
+        Finding {
+            id: "port-scan".to_owned(),
+            severity: if attempts.open_count() > 0 { "medium" } else { "low" }.to_owned(),
+            confidence: context.confidence(silent.then_some(
+                "medium: nearly all attempts went unanswered, which an outage on the way does, too",
+            )),
+            title: text.title,
+            evidence,
+            effect: self.effect(source, attempts, context),
+            advice: "Check that what it found open is meant to be; limit new connections per \
+                     source, and drop rather than refuse at the border if that is your policy."
+                .to_owned(),
+            actors: vec![format!("{source} ({proof})")],
+            targets: text.targets,
+            first: attempts.first,
+            last: attempts.last,
+            packets: attempts.tried,
+            journeys: attempts.exemplars.list(),
+            references: [
+                "MITRE ATT&CK T1046",
+                "MITRE ATT&CK T1595.001",
+                "RFC 9293 section 3.10.7.1",
+                "Zeek policy/misc/scan.zeek",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
+        }
+    }
+
+    fn effect<T>(&self, source: IpAddr, attempts: &Attempts<T>, context: &Context<'_>) -> String {
+        let open = match attempts.open_count() {
+            0 => "it learned of nothing open".to_owned(),
+            n => format!("it learned of {n} open"),
+        };
+        if !context.has_stack() {
+            return format!("not observable: a capture has no stack events; on the wire, {open}.");
+        }
+        match self.answers.get(&source) {
+            Some(answers) => format!(
+                "confirmed: the stack answered it with {} resets and {} ICMP unreachables; {open}.",
+                answers.resets, answers.unreachables
+            ),
+            None => format!("not confirmed: the stack here answered it with nothing; {open}."),
+        }
+    }
+}
+
+impl<T> Attempts<T> {
+    fn open_count(&self) -> usize {
+        self.open.len()
+    }
+}
+
+#[cfg(test)]
+#[path = "port_scan_tests.rs"]
+mod tests;
