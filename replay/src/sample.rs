@@ -200,7 +200,7 @@ pub(crate) fn arp(
 pub(crate) struct Feed {
     pub(crate) manifest: Manifest,
     pub(crate) tables: Tables,
-    journeys: u64,
+    pub(crate) journeys: u64,
 }
 
 impl Feed {

@@ -259,3 +259,7 @@ pub(crate) fn netns_name(tables: &Tables, netns: u32) -> String {
 fn netns_of_device(tables: &Tables, id: DeviceId) -> Option<String> {
     tables.devices.get(&id).map(|device| netns_name(tables, device.netns))
 }
+
+#[cfg(test)]
+#[path = "analyzer_tests.rs"]
+mod tests;

@@ -74,7 +74,7 @@ pub struct Detectors {
     once: FirstSight,
     handshakes: Handshakes,
     changes: Vec<Change>,
-    detectors: Vec<Box<dyn Detector>>,
+    running: Vec<Box<dyn Detector>>,
 }
 
 impl Default for Detectors {
@@ -93,12 +93,12 @@ impl Detectors {
         ])
     }
 
-    pub(super) fn of(detectors: Vec<Box<dyn Detector>>) -> Self {
+    pub(super) fn of(running: Vec<Box<dyn Detector>>) -> Self {
         Self {
             once: FirstSight::default(),
             handshakes: Handshakes::default(),
             changes: Vec::new(),
-            detectors,
+            running,
         }
     }
 
@@ -109,7 +109,7 @@ impl Detectors {
         let context = Context { manifest, tables: &pass.tables, provenance: &pass.provenance };
         let mut findings = Vec::new();
         let mut ran = Vec::new();
-        for detector in &mut self.detectors {
+        for detector in &mut self.running {
             let about = detector.about();
             ran.push((about.id.to_owned(), about.sees.to_owned(), detector.blind(manifest)));
             findings.extend(detector.finish(&context));
@@ -120,7 +120,7 @@ impl Detectors {
 
     fn tell_changes(&mut self) {
         for change in self.changes.drain(..) {
-            for detector in &mut self.detectors {
+            for detector in &mut self.running {
                 detector.handshake(&change);
             }
         }
@@ -129,14 +129,14 @@ impl Detectors {
 
 impl Observer for Detectors {
     fn sighting(&mut self, world: World<'_>, sighting: &Sighting<'_>) {
-        for detector in &mut self.detectors {
+        for detector in &mut self.running {
             detector.sighting(world, sighting);
         }
         let Some((headers, _)) = self.once.packet(sighting) else { return };
         let packet = Packet { at: sighting.event.at.0, journey: sighting.journey, headers };
         self.handshakes.packet(&packet, &mut self.changes);
         self.tell_changes();
-        for detector in &mut self.detectors {
+        for detector in &mut self.running {
             detector.packet(&packet);
         }
     }

@@ -244,7 +244,8 @@ mod tests {
         };
         let icmp = Icmp { icmp_type: 3, code: 13, checksum: 0, rest: 0, quoted: Some(quoted) };
         let unreachable = sample::icmp("10.0.0.9", "10.0.0.1", icmp);
-        let cases: Vec<(&str, Vec<(u64, Headers)>, Vec<Turn>)> = vec![
+        type Case = (&'static str, Vec<(u64, Headers)>, Vec<Turn>);
+        let cases: Vec<Case> = vec![
             (
                 "completed",
                 vec![(0, syn), (1, syn_ack), (2, ack)],

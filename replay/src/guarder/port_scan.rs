@@ -18,7 +18,7 @@ use psc_formats::EventKind;
 use psc_formats::Manifest;
 use psc_formats::flow::ProtocolName;
 use psc_formats::manifest::Origin;
-use psc_formats::packet::Transport;
+use psc_formats::packet::{Headers, Transport};
 
 use crate::analyzer::tcp::{ACK, FIN, RST, SYN};
 use crate::bounded::Bounded;
@@ -212,7 +212,7 @@ impl Detector for PortScan {
                 self.answers.entry_or_forget(tuple.dst, Answers::default).resets += 1;
             }
             EventKind::IcmpSend { icmp_type: 3, .. } => {
-                if let Some((source, _)) = sighting.headers.and_then(|h| h.addresses()) {
+                if let Some((source, _)) = sighting.headers.and_then(Headers::addresses) {
                     self.answers.entry_or_forget(source, Answers::default).unreachables += 1;
                 }
             }
