@@ -351,7 +351,7 @@ pub(crate) struct LocateArgs {
     pub(crate) limit: usize,
     /// Output format
     #[arg(long, value_name = "FORMAT", default_value = "text")]
-    pub(crate) format: ViewFormat,
+    pub(crate) format: TextFormat,
     /// File to write instead of standard output
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,

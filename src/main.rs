@@ -1,10 +1,13 @@
 //! The `psc` binary: parse, resolve, dispatch, exit code. No analysis happens here.
 
 mod cli;
+mod inspect;
 mod output;
 #[cfg(all(feature = "live", target_os = "linux"))]
 mod record;
+mod replay;
 mod select;
+mod source;
 mod window;
 
 use std::io::{self, Write};
@@ -59,29 +62,25 @@ fn dispatch(cli: Cli) -> anyhow::Result<Verdict> {
             Ok(Verdict::Clean)
         }
         Verb::Man(args) => {
-            match args.dir {
-                Some(dir) => clap_mangen::generate_to(Cli::command(), &dir).with_context(|| {
+            if let Some(dir) = args.dir {
+                clap_mangen::generate_to(Cli::command(), &dir).with_context(|| {
                     format!("cannot write manual pages to {}; does it exist?", dir.display())
-                })?,
-                None => {
-                    let mut page = Vec::new();
-                    clap_mangen::Man::new(Cli::command()).render(&mut page)?;
-                    output::write_stdout(&page)?;
-                }
+                })?;
+            } else {
+                let mut page = Vec::new();
+                clap_mangen::Man::new(Cli::command()).render(&mut page)?;
+                output::write_stdout(&page)?;
             }
             Ok(Verdict::Clean)
         }
         Verb::Record(args) => record(&args, console),
-        Verb::Import(_)
-        | Verb::Export(_)
-        | Verb::Info(_)
-        | Verb::Verify(_)
-        | Verb::Recover(_)
-        | Verb::Slice(_)
-        | Verb::Trace(_)
-        | Verb::Analyze(_)
-        | Verb::Locate(_)
-        | Verb::Report(_) => {
+        Verb::Info(args) => inspect::info(&args, console),
+        Verb::Verify(args) => inspect::verify(&args),
+        Verb::Recover(args) => inspect::recover(&args),
+        Verb::Slice(args) => inspect::slice(&args, console),
+        Verb::Analyze(args) => replay::analyze(&args, console),
+        Verb::Locate(args) => replay::locate(&args, console),
+        Verb::Import(_) | Verb::Export(_) | Verb::Trace(_) | Verb::Report(_) => {
             anyhow::bail!("this verb is not wired up")
         }
         Verb::Guard(args) => match args.verb {

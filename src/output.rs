@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use psc_formats::archive;
+
+use psc_reports::text::Style;
 
 use crate::cli::{Color, Global};
 
@@ -37,15 +40,17 @@ impl Console {
         }
     }
 
-    /// Whether text that goes to `output` (`None` or `-`: standard output) is coloured.
-    pub(crate) fn colored(self, output: Option<&Path>) -> bool {
-        match self.color {
+    /// How text that goes to `output` (`None` or `-`: standard output) is drawn.
+    pub(crate) fn style(self, output: Option<&Path>) -> Style {
+        let terminal = output.is_none_or(is_dash) && io::stdout().is_terminal();
+        let color = match self.color {
             Color::Always => true,
             Color::Never => false,
-            Color::Auto => {
-                !self.no_color && output.is_none_or(is_dash) && io::stdout().is_terminal()
-            }
-        }
+            Color::Auto => !self.no_color && terminal,
+        };
+        // Into a pipe or a file nothing is cut, so that the same recording gives the same bytes.
+        let width = if terminal { terminal_size::terminal_size() } else { None };
+        Style { color, width: width.map_or(0, |(width, _)| usize::from(width.0)) }
     }
 
     /// One line on stderr unless `--quiet`.
@@ -109,29 +114,104 @@ pub(crate) fn write_stdout(bytes: &[u8]) -> anyhow::Result<()> {
 }
 
 /// Writes a finished result to `output`, or to standard output for `None` and `-`.
-///
-/// A file appears whole or not at all: it is written beside its final name and renamed.
 pub(crate) fn write_result(output: Option<&Path>, bytes: &[u8]) -> anyhow::Result<()> {
     let Some(path) = output.filter(|path| !is_dash(path)) else {
         return write_stdout(bytes);
     };
-    let failed =
-        || format!("cannot write {}; is there space, and may you write there?", path.display());
-    // Devices and pipes are written to, not replaced.
-    if fs::metadata(path).is_ok_and(|meta| !meta.is_file() && !meta.is_dir()) {
-        let mut file = OpenOptions::new().write(true).open(path).with_context(failed)?;
-        return file.write_all(bytes).with_context(failed);
+    let mut file = NewFile::create(path, true)?;
+    file.write_all(bytes).with_context(|| cannot_write(path))?;
+    file.keep()
+}
+
+fn cannot_write(path: &Path) -> String {
+    format!("cannot write {}; is there space, and may you write there?", path.display())
+}
+
+/// Creates a file for its owner only (results hold addresses and traffic), never through a symlink: a
+/// link planted in a shared directory must not make root write elsewhere. A device or a pipe is
+/// written to as it is.
+pub(crate) fn create(path: &Path, replace: bool) -> anyhow::Result<File> {
+    if is_special(path) {
+        let opened = OpenOptions::new().write(true).open(path);
+        return opened.with_context(|| format!("cannot write to {}", path.display()));
     }
-    let temporary = beside(path);
-    let written = create_private(&temporary).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()
-    });
-    if let Err(error) = written.and_then(|()| fs::rename(&temporary, path)) {
-        let _ = fs::remove_file(&temporary);
-        return Err(error).with_context(failed);
+    if replace {
+        match fs::remove_file(path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot replace {}", path.display()));
+            }
+        }
     }
-    Ok(())
+    let created = archive::create_file(path);
+    created.with_context(|| match fs::symlink_metadata(path) {
+        Ok(_) => format!("cannot replace {} unasked; use --force", path.display()),
+        Err(_) => format!("nothing was written to {}", path.display()),
+    })
+}
+
+fn is_special(path: &Path) -> bool {
+    fs::symlink_metadata(path)
+        .is_ok_and(|meta| !(meta.is_file() || meta.is_dir() || meta.is_symlink()))
+}
+
+/// A file that appears whole or not at all: it is written beside its final name and renamed.
+/// Standard output, devices and pipes take what comes.
+pub(crate) struct NewFile {
+    file: File,
+    /// (now, at last); `None` when there is nothing to rename.
+    rename: Option<(PathBuf, PathBuf)>,
+}
+
+impl NewFile {
+    /// Begins a file; `-` is standard output. Without `replace`, an existing one is an error now and
+    /// not when the work is done.
+    pub(crate) fn create(path: &Path, replace: bool) -> anyhow::Result<Self> {
+        if is_dash(path) {
+            let opened = stdout_file().context("cannot write to standard output")?;
+            return Ok(Self { file: opened, rename: None });
+        }
+        if is_special(path) {
+            return Ok(Self { file: create(path, replace)?, rename: None });
+        }
+        anyhow::ensure!(
+            replace || fs::symlink_metadata(path).is_err(),
+            "{} is already there; choose another name or use --force",
+            path.display()
+        );
+        let temporary = beside(path);
+        let file = archive::create_file(&temporary).with_context(|| cannot_write(path))?;
+        Ok(Self { file, rename: Some((temporary, path.to_owned())) })
+    }
+
+    /// Gives the file its name.
+    pub(crate) fn keep(mut self) -> anyhow::Result<()> {
+        let Some((temporary, path)) = self.rename.take() else { return Ok(()) };
+        let kept = self.file.sync_all().and_then(|()| fs::rename(&temporary, &path));
+        if kept.is_err() {
+            self.rename = Some((temporary, path.clone()));
+        }
+        kept.with_context(|| cannot_write(&path))
+    }
+}
+
+impl Write for NewFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        if let Some((temporary, _)) = &self.rename {
+            let _ = fs::remove_file(temporary);
+        }
+    }
 }
 
 /// `dir/.name.PID.tmp` for `dir/name`.
@@ -142,16 +222,18 @@ fn beside(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// A new file, never through a symlink. Results hold addresses and traffic: for the owner only.
-fn create_private(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
+/// Standard output without Rust's buffer, which would cut lines out of binary data.
+pub(crate) fn stdout_file() -> io::Result<File> {
     #[cfg(unix)]
     {
-        use std::os::unix::fs::OpenOptionsExt;
-        options.mode(0o600);
+        use std::os::fd::AsFd;
+        Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?))
     }
-    options.open(path)
+    #[cfg(windows)]
+    {
+        use std::os::windows::io::AsHandle;
+        Ok(File::from(io::stdout().as_handle().try_clone_to_owned()?))
+    }
 }
 
 #[cfg(test)]
@@ -175,5 +257,29 @@ mod tests {
         let missing = dir.path().join("no/out.txt");
         let error = format!("{:#}", write_result(Some(&missing), b"x").unwrap_err());
         assert!(error.contains("out.txt"), "{error}");
+    }
+
+    #[test]
+    fn files_are_private_and_never_replaced_unasked() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.psc");
+        let file = create(&path, false).unwrap();
+        let error = format!("{:#}", create(&path, false).unwrap_err());
+        assert!(error.contains("--force") && error.contains("a.psc"), "{error}");
+        assert!(NewFile::create(&path, false).is_err());
+        assert!(create(&path, true).is_ok());
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::{PermissionsExt, symlink};
+            assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+            // A symlink that somebody put there is not followed, with or without --force.
+            let (link, target) = (dir.path().join("link.psc"), dir.path().join("target"));
+            fs::write(&target, "precious").unwrap();
+            symlink(&target, &link).unwrap();
+            assert!(create(&link, false).is_err());
+            create(&link, true).unwrap();
+            assert_eq!(fs::read_to_string(&target).unwrap(), "precious");
+        }
+        drop(file);
     }
 }

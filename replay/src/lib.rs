@@ -2,6 +2,7 @@
 
 pub mod analyzer;
 mod bounded;
+pub mod census;
 pub mod engine;
 pub mod expr;
 mod first_sight;

@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use psc_bpf::{Exclude, LiveSource, Options};
 use psc_formats::fact::{EndFact, NoticeFact, Severity};
+use psc_formats::manifest::ProbeStatus;
 use psc_formats::{Batch, EventSource, Fact, Manifest, Progress};
 use psc_replay::expr::{Expr, Scope};
 
@@ -79,6 +80,11 @@ pub(crate) fn run(args: &RecordArgs, console: Console) -> anyhow::Result<Verdict
 
     let signals = Signals::install()?;
     let mut source = LiveSource::start(options(args, to_stdout)).context("cannot record")?;
+    for probe in &source.manifest().probes {
+        if let ProbeStatus::Failed(why) = &probe.status {
+            console.detail(&format!("{} is not observed: {why}", probe.name));
+        }
+    }
     let shortcomings = privileges.shortcomings();
     for shortcoming in &shortcomings {
         console.note(shortcoming);

@@ -1,15 +1,16 @@
 //! Which file is written next, and which old one goes.
 
 use std::collections::VecDeque;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{OpenOptionsExt, fchown};
+use std::os::unix::fs::fchown;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
 
 use super::child::Invoker;
+use crate::output::create;
 
 /// When to start a new file, and how many to keep.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,7 +64,12 @@ impl Files {
     /// Creates the next file, and removes the oldest of ours when there are now too many.
     pub(super) fn create(&mut self) -> anyhow::Result<(File, PathBuf)> {
         let path = if self.numbered { numbered(&self.base, self.next) } else { self.base.clone() };
-        let file = create(&path, self.replace, self.owner.as_ref())?;
+        let file = create(&path, self.replace)?;
+        if let Some(owner) = &self.owner {
+            // What sudo recorded is for the person who asked.
+            fchown(&file, Some(owner.uid), Some(owner.gid))
+                .with_context(|| format!("cannot give {} to user {}", path.display(), owner.uid))?;
+        }
         self.next = self.next.saturating_add(1);
         self.written.push_back(path.clone());
         while self.keep.is_some_and(|keep| self.written.len() > keep as usize) {
@@ -119,50 +125,8 @@ fn highest(base: &Path) -> u32 {
         .unwrap_or(0)
 }
 
-/// Creates a recording: a new file, readable by its owner only, never through a symlink. Under sudo it
-/// belongs to the person who asked. A device or pipe is written to as it is.
-pub(super) fn create(path: &Path, replace: bool, owner: Option<&Invoker>) -> anyhow::Result<File> {
-    let special = fs::symlink_metadata(path)
-        .is_ok_and(|meta| !(meta.is_file() || meta.is_dir() || meta.is_symlink()));
-    if special {
-        return OpenOptions::new()
-            .write(true)
-            .custom_flags(libc::O_NOFOLLOW)
-            .open(path)
-            .with_context(|| format!("cannot write to {}", path.display()));
-    }
-    if replace {
-        match fs::remove_file(path) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => {
-                return Err(error).with_context(|| format!("cannot replace {}", path.display()));
-            }
-        }
-    }
-    let file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW)
-        .open(path)
-        .with_context(|| match fs::symlink_metadata(path) {
-            Ok(_) => {
-                format!("cannot create {}; choose another name or use --force", path.display())
-            }
-            Err(_) => format!("cannot create {}; check the directory", path.display()),
-        })?;
-    if let Some(owner) = owner {
-        fchown(&file, Some(owner.uid), Some(owner.gid))
-            .with_context(|| format!("cannot give {} to user {}", path.display(), owner.uid))?;
-    }
-    Ok(file)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{PermissionsExt, symlink};
-
     use super::*;
 
     fn names(directory: &Path) -> Vec<String> {
@@ -187,24 +151,6 @@ mod tests {
         let (_, path) = Files::new(base, true, Some(2), false, None).create().unwrap();
         assert!(path.ends_with("web.0005.psc"), "{}", path.display());
         assert_eq!(names(dir.path()).len(), 4, "files of an earlier run are not ours to remove");
-    }
-
-    #[test]
-    fn recordings_are_private_and_never_replace_unasked() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("a.psc");
-        let file = create(&path, false, None).unwrap();
-        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
-        let error = format!("{:#}", create(&path, false, None).unwrap_err());
-        assert!(error.contains("--force") && error.contains("a.psc"), "{error}");
-        assert!(create(&path, true, None).is_ok());
-        // A symlink that somebody put there is not followed, with or without --force.
-        let (link, target) = (dir.path().join("link.psc"), dir.path().join("target"));
-        fs::write(&target, "precious").unwrap();
-        symlink(&target, &link).unwrap();
-        assert!(create(&link, false, None).is_err());
-        create(&link, true, None).unwrap();
-        assert_eq!(fs::read_to_string(&target).unwrap(), "precious");
     }
 
     #[test]

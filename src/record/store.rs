@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,6 +14,7 @@ use psc_formats::{Batch, EventSource, Fact, Manifest, Ns, Progress, SourceError}
 use super::carry::{Carry, loss_since};
 use super::progress::Tally;
 use super::rotation::{Files, Rotation};
+use crate::output::stdout_file;
 
 /// What a killed recorder may lose: events younger than this.
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
@@ -79,9 +79,9 @@ impl Sink {
         Self { file, durable, tally }
     }
 
-    /// Standard output without Rust's buffer, which would cut lines out of binary data.
+    /// Standard output.
     pub(super) fn to_stdout(tally: Arc<Tally>) -> io::Result<Self> {
-        Ok(Self::to_file(File::from(io::stdout().as_fd().try_clone_to_owned()?), tally))
+        Ok(Self::to_file(stdout_file()?, tally))
     }
 
     /// Waits until a file is on its disk: recordings are made of hosts that are about to fall over.
