@@ -46,8 +46,9 @@ struct Template {
 struct Kind {
     tag: u8,
     known: bool,
-    args: usize,
-    /// `args` integers for each event, in order.
+    /// Integers of one event: those in the file, then zeros for those that a later version added.
+    stride: usize,
+    /// `stride` integers for each event, in order.
     rows: Vec<u64>,
     next: usize,
 }
@@ -146,19 +147,15 @@ impl<'a> Decoder<'a> {
                 return Err("the table of kinds is uneven".to_owned());
             };
             let args = usize::from(args);
-            let known = match EventKind::arity(tag) {
-                Some(arity) if arity != args => {
-                    return Err(format!("kind {tag} has {args} integers where {arity} are due"));
-                }
-                known => known.is_some(),
-            };
+            let arity = EventKind::arity(tag);
+            let stride = args.max(arity.unwrap_or(0));
             if args > MAX_ARGS || (tuple != 0 && args < 5) {
                 return Err(format!("kind {tag} has {args} integers"));
             }
-            let mut rows = vec![0u64; args * kind_rows[row]];
+            let mut rows = vec![0u64; stride * kind_rows[row]];
             let mut at = 0;
             if tuple != 0 {
-                for (into, index) in rows.chunks_exact_mut(args).zip(read(kind_rows[row])?) {
+                for (into, index) in rows.chunks_exact_mut(stride).zip(read(kind_rows[row])?) {
                     let words = usize::try_from(index)
                         .ok()
                         .and_then(|index| index.checked_mul(5))
@@ -171,18 +168,18 @@ impl<'a> Decoder<'a> {
                 at = 5;
             }
             for at in at..args {
-                for (into, value) in rows.chunks_exact_mut(args).zip(read(kind_rows[row])?) {
+                for (into, value) in rows.chunks_exact_mut(stride).zip(read(kind_rows[row])?) {
                     into[at] = value;
                 }
             }
-            kinds.push(Kind { tag, known, args, rows, next: 0 });
+            kinds.push(Kind { tag, known: arity.is_some(), stride, rows, next: 0 });
         }
         columns.finish()?;
         let templates = templates
             .into_iter()
             .map(|(mut template, kind)| {
                 if kinds[kind].known
-                    && kinds[kind].args == 0
+                    && kinds[kind].stride == 0
                     && let Some(kind) = EventKind::from_args(kinds[kind].tag, &[])
                 {
                     template.event.kind = kind;
@@ -274,8 +271,8 @@ impl<'a> Decoder<'a> {
                     decoded.unknown_kinds += 1;
                     continue;
                 }
-                let args = kind.rows.get(kind.next..kind.next + kind.args).unwrap_or(&[]);
-                kind.next += kind.args;
+                let args = kind.rows.get(kind.next..kind.next + kind.stride).unwrap_or(&[]);
+                kind.next += kind.stride;
                 event.kind = EventKind::from_args(kind.tag, args)
                     .ok_or_else(|| format!("kind {} has impossible values", kind.tag))?;
             }
@@ -370,4 +367,112 @@ fn cpus(payload: &ArchivedEventsV1) -> Result<Vec<(u16, Cpu)>, String> {
     }
     let starts = at.iter().zip(seq).map(|(at, seq)| Cpu::starting(at.to_native(), seq.to_native()));
     Ok(payload.cpus.iter().map(|cpu| cpu.to_native()).zip(starts).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use rkyv::rancor::Error;
+
+    use super::*;
+    use crate::archive::encode::Encoder;
+    use crate::archive::v1::EventsV1;
+
+    fn event(seq: u64, kind: EventKind) -> Event {
+        let packet = PacketRef { offset: 0, caplen: 2, len: 9, link: LinkType::ETHERNET };
+        Event {
+            at: Ns(seq * 100),
+            cpu: 3,
+            seq,
+            probe: ProbeId(1),
+            skb: SkbAddr(4),
+            sock: SockId(5),
+            device: DeviceId(6),
+            iif: 7,
+            len: 8,
+            gso: Gso { size: 9, segs: 10, kind: 11 },
+            stack: Stack { id: StackId(12), evidence: StackEvidence::Inferred },
+            context: Context::Task(13),
+            packet: Some(packet),
+            content: 14,
+            kind,
+        }
+    }
+
+    fn payload() -> EventsV1 {
+        let mut encoder = Encoder::new();
+        encoder.push(&event(0, EventKind::QdiscEnqueue { handle: 77 }));
+        encoder.push(&event(1, EventKind::TransmitStart {}));
+        encoder.finish()
+    }
+
+    fn read(payload: &EventsV1, packets: Option<usize>) -> Result<(Vec<Event>, Decoded), String> {
+        let bytes = rkyv::to_bytes::<Error>(payload).unwrap();
+        let archived = rkyv::access::<ArchivedEventsV1, Error>(&bytes).unwrap();
+        let mut out = Vec::new();
+        decode(archived, 2, packets, &mut out).map(|decoded| (out, decoded))
+    }
+
+    fn retag(payload: &mut EventsV1, from: u8, to: u8) {
+        for tag in payload.tags.iter_mut().chain(&mut payload.shape_tag) {
+            if *tag == from {
+                *tag = to;
+            }
+        }
+    }
+
+    #[test]
+    fn a_kind_of_a_later_version_is_left_out_and_counted() {
+        let mut payload = payload();
+        retag(&mut payload, 5, 250);
+        let (events, decoded) = read(&payload, Some(4)).unwrap();
+        assert_eq!(decoded, Decoded { unknown_kinds: 1, lost_packets: 0 });
+        let mut want = event(1, EventKind::TransmitStart {});
+        // Its packet is behind that of the event that was left out.
+        want.packet.as_mut().unwrap().offset = 2;
+        assert_eq!(events, [want]);
+    }
+
+    #[test]
+    fn integers_that_a_later_version_adds_to_a_kind_are_ignored_and_those_it_misses_are_0() {
+        // The enqueue's one integer under a kind that has none, and under one that has two.
+        let mut more = payload();
+        retag(&mut more, 5, 8);
+        retag(&mut more, 7, 1);
+        retag(&mut more, 8, 2);
+        assert_eq!(read(&more, Some(4)).unwrap().0[0].kind, EventKind::BacklogQueue {});
+        let mut fewer = payload();
+        retag(&mut fewer, 5, 6);
+        let kind = EventKind::QdiscDequeue { handle: 77, packets: 0 };
+        assert_eq!(read(&fewer, Some(4)).unwrap().0[0].kind, kind);
+    }
+
+    #[test]
+    fn packets_that_are_not_these_events_are_refused_and_lost_ones_are_counted() {
+        let error = read(&payload(), Some(3)).unwrap_err();
+        assert!(error.contains("take 4 bytes and 3 are there"), "{error}");
+        let (events, decoded) = read(&payload(), None).unwrap();
+        assert_eq!(decoded.lost_packets, 2);
+        assert!(events.iter().all(|event| event.packet.is_none()));
+    }
+
+    #[test]
+    fn a_payload_that_contradicts_itself_is_refused() {
+        type Lie = (&'static str, fn(&mut EventsV1));
+        let lies: [Lie; 9] = [
+            ("rows", |p| p.column_rows[0] = 3),
+            ("coding", |p| p.column_coding[1] = 9),
+            ("width", |p| p.column_width[1] = 9),
+            ("missing", |p| p.column_base.truncate(3)),
+            ("data", |p| p.data.truncate(1)),
+            ("more data", |p| p.data.push(0)),
+            ("shape", |p| p.shape_iif.truncate(0)),
+            ("context", |p| p.shape_context[0] = 9),
+            ("twice", |p| p.tags[1] = p.tags[0]),
+        ];
+        for (name, lie) in lies {
+            let mut payload = payload();
+            lie(&mut payload);
+            assert!(read(&payload, Some(4)).is_err(), "{name}");
+        }
+    }
 }
