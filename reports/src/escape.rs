@@ -94,29 +94,40 @@ pub(crate) fn json_document(text: &str) -> String {
     out
 }
 
-/// Cells that `text` takes in a fixed-width font.
-pub(crate) fn cells(text: &str) -> usize {
-    text.chars().map(|ch| ch.width().unwrap_or(0)).sum()
+/// Cells that `ch` takes once it is shown as text.
+fn shown(ch: char) -> usize {
+    match u32::from(ch) {
+        _ if !acts_on_display(ch) => ch.width().unwrap_or(0),
+        ..=0xff => 4,
+        code => 5 + (code.ilog2() / 4) as usize,
+    }
 }
 
-/// `text` cut to at most `limit` cells, the cut shown by `…`.
+/// Cells that `text` takes in a fixed-width font once it is escaped.
+pub(crate) fn cells(text: &str) -> usize {
+    text.chars().map(shown).sum()
+}
+
+/// `text` cut to at most `limit` cells, the cut shown by `…`. Looks no further than that, so that
+/// a long string costs no more than what is shown of it.
 pub(crate) fn cut(text: &str, limit: usize) -> Cow<'_, str> {
-    if cells(text) <= limit {
-        return Cow::Borrowed(text);
-    }
-    let mut out = String::new();
-    let mut used = 1;
-    for ch in text.chars() {
-        used += ch.width().unwrap_or(0);
+    let mut used = 0;
+    // Where to cut when the rest does not fit: one cell is for the `…`.
+    let mut keep = 0;
+    for (at, ch) in text.char_indices() {
+        used += shown(ch);
         if used > limit {
-            break;
+            let mut out = text[..keep].to_owned();
+            if limit > 0 {
+                out.push('…');
+            }
+            return Cow::Owned(out);
         }
-        out.push(ch);
+        if used < limit {
+            keep = at + ch.len_utf8();
+        }
     }
-    if limit > 0 {
-        out.push('…');
-    }
-    Cow::Owned(out)
+    Cow::Borrowed(text)
 }
 
 /// `text` cut to at most `limit` cells by leaving out its middle.
@@ -128,7 +139,7 @@ pub(crate) fn cut_middle(text: &str, limit: usize) -> Cow<'_, str> {
     let mut tail = 0;
     let mut split = text.len();
     for (at, ch) in text.char_indices().rev() {
-        tail += ch.width().unwrap_or(0);
+        tail += shown(ch);
         if tail > keep / 2 {
             break;
         }
@@ -186,6 +197,14 @@ mod tests {
         assert_eq!(cut("abcdef", 4), "abc…");
         assert_eq!(cut("网络网络", 5), "网络…");
         assert_eq!(cut("abc", 0), "");
+        assert_eq!(cut("", 0), "");
+        // Nothing hides behind characters without a cell of their own.
+        assert_eq!(cut("\u{202e}\u{202e}", 16), "\u{202e}\u{202e}");
+        assert_eq!(cut("\u{202e}\u{202e}", 15), "\u{202e}…");
+        for ch in ['\x1b', '\u{9b}', '\u{202e}', '\u{e0041}', '\u{300}', 'a', '网'] {
+            let shown = terminal(ch.encode_utf8(&mut [0; 4])).into_owned();
+            assert_eq!(cells(&shown), cells(&ch.to_string()), "{shown}");
+        }
         assert_eq!(cut_middle("2001:db8::1:443", 9), "2001…:443");
         assert_eq!(cut_middle("2001:db8::1:443", 15), "2001:db8::1:443");
     }

@@ -17,12 +17,9 @@ fn rank(severity: &str) -> usize {
 
 /// Findings of both views, worst first, then by time and id; one that both tell is told once.
 pub(super) fn merged<'a>(analyze: &'a AnalyzeView, detect: &'a DetectView) -> Vec<&'a Finding> {
-    let mut all: Vec<&Finding> = Vec::new();
-    for finding in analyze.findings.iter().chain(&detect.findings) {
-        if !all.contains(&finding) {
-            all.push(finding);
-        }
-    }
+    let told = |finding: &&Finding| !analyze.findings.contains(finding);
+    let mut all: Vec<&Finding> = analyze.findings.iter().collect();
+    all.extend(detect.findings.iter().filter(told));
     all.sort_by(|a, b| {
         (rank(&a.severity), a.first, &a.id, &a.title).cmp(&(
             rank(&b.severity),

@@ -1,10 +1,12 @@
 //! Single journeys, as ladders and as tables of their steps.
 
+use std::collections::BTreeSet;
+
 use maud::{Markup, html};
 use psc_replay::view::trace::{Journey, TraceView};
 
 use super::cells::{Cell, Grid, Held, Row, figure, left_out, mono, num, span, t, words};
-use super::{Report, Section};
+use super::{Section, rerun};
 use crate::{svg, units};
 
 /// Journeys held by the page.
@@ -16,28 +18,28 @@ const STEPS: usize = 64;
 /// Bytes after which no further journey is added.
 const BYTES: usize = 3_000_000;
 
-/// The journeys that [`section`] shows, as far as their number limits it.
-pub(super) fn held(trace: &TraceView) -> Held {
-    Held(trace.exemplars.iter().take(SHOWN).map(|journey| journey.id).collect())
-}
-
-pub(super) fn section(report: &Report<'_>) -> Section {
-    let trace = report.trace;
+/// The section, and which journeys it has room for.
+pub(super) fn section(trace: &TraceView) -> (Section, Held) {
+    let start = trace.provenance.first;
     let mut open = Vec::new();
     let mut closed = String::new();
-    let mut shown = 0u64;
+    let mut held = BTreeSet::new();
     for (index, journey) in trace.exemplars.iter().take(SHOWN).enumerate() {
         if closed.len() > BYTES {
             break;
         }
-        shown += 1;
+        // Twice the same number would make an address ambiguous.
+        if !held.insert(journey.id) {
+            continue;
+        }
         if open.len() < OPEN && (!journey.role.is_empty() || index < 3) {
-            open.push(drawn(report, journey));
+            open.push(drawn(trace, journey, start));
         } else {
-            closed.push_str(&folded(report, journey).into_string());
+            closed.push_str(&folded(trace, journey, start).into_string());
         }
     }
-    let more = (trace.exemplars.len() as u64 - shown).saturating_add(trace.omitted);
+    let more = (trace.exemplars.len() - held.len()) as u64;
+    let more = more.saturating_add(trace.omitted);
     let body = html! {
         p {
             (units::counted(trace.journeys.total, "journey", "journeys"))
@@ -53,9 +55,10 @@ pub(super) fn section(report: &Report<'_>) -> Section {
             h3 { "More journeys" }
             div.list { (maud::PreEscaped(&closed)) }
         }
-        (left_out(more, "journeys", &format!("{} -f EXPR", report.rerun("trace"))))
+        (left_out(more, "journeys", &format!("{} -f EXPR", rerun(trace, "trace"))))
     };
-    Section { id: "journeys", name: "Journeys", number: Some(trace.journeys.total), body }
+    let number = Some(trace.journeys.total);
+    (Section { id: "journeys", name: "Journeys", number, body }, Held(held))
 }
 
 /// Id of the element that `#journey=N` leads to.
@@ -63,32 +66,32 @@ fn anchor(journey: &Journey) -> String {
     format!("journey={}", journey.id)
 }
 
-fn times(report: &Report<'_>, journey: &Journey) -> String {
+fn times(journey: &Journey, start: u64) -> String {
     let last = journey.first.saturating_add(journey.duration_ns);
-    let (from, to) = span(journey.first, last, report.start);
+    let (from, to) = span(journey.first, last, start);
     format!("{from} {to}")
 }
 
-fn headline(report: &Report<'_>, journey: &Journey) -> Markup {
+fn headline(journey: &Journey, start: u64) -> Markup {
     html! {
         "Journey " (journey.id)
         @if !journey.role.is_empty() { ", " (t(&journey.role)) }
         ": " (units::duration(journey.duration_ns)) ", "
         @if journey.outcome.starts_with("dropped") { span.bad { (t(&journey.outcome)) } }
         @else { (t(&journey.outcome)) }
-        " " span.faint { "at " (units::offset(journey.first, report.start)) }
+        " " span.faint { "at " (units::offset(journey.first, start)) }
     }
 }
 
-fn drawn(report: &Report<'_>, journey: &Journey) -> Markup {
+fn drawn(trace: &TraceView, journey: &Journey, start: u64) -> Markup {
     let label = format!("Ladder of journey {}", journey.id);
     html! {
-        article.journey id=(anchor(journey)) data-t=(times(report, journey)) {
-            h3 { (headline(report, journey)) }
+        article.journey id=(anchor(journey)) data-t=(times(journey, start)) {
+            h3 { (headline(journey, start)) }
             (figure(&svg::ladder_figure(journey), &label))
             details {
                 summary { "Steps of journey " (journey.id) " as a table" }
-                (steps(report, journey))
+                (steps(trace, journey))
             }
         }
         "\n"
@@ -96,24 +99,24 @@ fn drawn(report: &Report<'_>, journey: &Journey) -> Markup {
 }
 
 /// The id is inside, so that browsers open the fold by themselves when the address leads there.
-fn folded(report: &Report<'_>, journey: &Journey) -> Markup {
+fn folded(trace: &TraceView, journey: &Journey, start: u64) -> Markup {
     let label = format!("Ladder of journey {}", journey.id);
     html! {
-        details data-t=(times(report, journey)) {
+        details data-t=(times(journey, start)) {
             summary {
-                (headline(report, journey))
+                (headline(journey, start))
                 @if !journey.flow.is_empty() { " " span.mono.faint { (t(&journey.flow)) } }
             }
             div.inside id=(anchor(journey)) {
                 (figure(&svg::ladder_figure(journey), &label))
-                details { summary { "Steps as a table" } (steps(report, journey)) }
+                details { summary { "Steps as a table" } (steps(trace, journey)) }
             }
         }
         "\n"
     }
 }
 
-fn steps(report: &Report<'_>, journey: &Journey) -> Markup {
+fn steps(trace: &TraceView, journey: &Journey) -> Markup {
     let (unit, write) = units::column(journey.duration_ns);
     let rows = journey.steps.iter().map(|step| {
         let since = step.at.saturating_sub(journey.first);
@@ -155,14 +158,14 @@ fn steps(report: &Report<'_>, journey: &Journey) -> Markup {
     ];
     let id = format!("steps-{}", journey.id);
     let caption = format!("Steps of journey {}", journey.id);
-    let rerun = report.rerun("trace --format json");
+    let json = rerun(trace, "trace --format json");
     let grid = Grid {
         id: &id,
         caption: &caption,
         columns: &columns,
         rows: STEPS,
         bytes: 60_000,
-        rerun: &rerun,
+        rerun: &json,
     };
     html! {
         @if !journey.ambiguous.is_empty() {

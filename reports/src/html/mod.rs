@@ -45,10 +45,14 @@ struct Report<'a> {
 }
 
 impl Report<'_> {
-    /// `psc VERB FILE`, for "rerun with".
     fn rerun(&self, verb: &str) -> String {
-        format!("psc {verb} {}", self.trace.provenance.source)
+        rerun(self.trace, verb)
     }
+}
+
+/// `psc VERB FILE`, for "rerun with".
+fn rerun(trace: &TraceView, verb: &str) -> String {
+    format!("psc {verb} {}", trace.provenance.source)
 }
 
 /// One section: its id, its name in the contents, and how many things are in it.
@@ -72,20 +76,22 @@ pub fn report(
     detect: &DetectView,
     out: &mut impl Write,
 ) -> fmt::Result {
+    // First, since the others link to the journeys that it has room for.
+    let (journeys, held) = journeys::section(trace);
     let report = Report {
         trace,
         analyze,
         locate,
         detect,
         findings: findings::merged(analyze, detect),
-        held: journeys::held(trace),
+        held,
         start: trace.provenance.first,
     };
     let sections = [
         findings::section(&report),
         traffic::drops(&report),
         paths::section(&report),
-        journeys::section(&report),
+        journeys,
         traffic::latency(&report),
         traffic::volume(&report),
         traffic::flows(&report),

@@ -26,9 +26,11 @@
   });
 
   // Sorting. Every cell has what to sort by, or is sorted by its words.
+  // An unknown number sorts below zero.
   const key = (row, index) => {
     const cell = row.cells[index];
-    return "v" in cell.dataset ? Number(cell.dataset.v) : cell.textContent.trim();
+    if ("v" in cell.dataset) return Number(cell.dataset.v);
+    return cell.classList.contains("num") ? -1 : cell.textContent.trim();
   };
   const compare = (a, b) => (typeof a === "number" && typeof b === "number"
     ? a - b
@@ -94,7 +96,10 @@
     all("table").filter((table) => table.id).forEach(apply);
     for (const block of all("[data-t]:not(tr)")) block.hidden = !within(block);
   };
-  banner.querySelector("button").addEventListener("click", () => { location.hash = ""; });
+  banner.querySelector("button").addEventListener("click", () => {
+    setRange(null);
+    history.replaceState(null, "", location.pathname + location.search);
+  });
 
   // The node chosen in the path graph: its card beside the figure, its edges lit.
   const panel = document.getElementById("node-panel");
@@ -155,7 +160,7 @@
   };
   const command = document.body.dataset.source;
   const follow = () => {
-    const hash = decodeURIComponent(location.hash.slice(1));
+    const hash = location.hash.slice(1);
     let wanted = null;
     let next = null;
     for (const part of hash.split("&")) {

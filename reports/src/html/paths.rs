@@ -9,14 +9,15 @@ use super::cells::{Cell, Grid, Row, figure, left_out, mono, num, t, text, words}
 use super::{Report, Section};
 use crate::{svg, units};
 
-/// Nodes with a card.
+/// Nodes with a card; more than the figure draws, by the same ranking.
 const NODES: usize = 200;
 /// Neighbours on a card, each way.
 const NEIGHBOURS: usize = 6;
 
 pub(super) fn section(report: &Report<'_>) -> Section {
     let graph = &report.trace.graph;
-    let omitted = graph.nodes.len().saturating_sub(NODES) as u64;
+    let cards = svg::ranked_nodes(graph, NODES);
+    let omitted = (graph.nodes.len() - cards.len()) as u64;
     let body = html! {
         p {
             "Where packets went, summed over all journeys. "
@@ -32,10 +33,10 @@ pub(super) fn section(report: &Report<'_>) -> Section {
                     (units::counted(graph.nodes.len() as u64, "function or probe", "functions and probes"))
                 }
                 div.list.inside {
-                    @for (index, node) in graph.nodes.iter().take(NODES).enumerate() {
+                    @for index in &cards {
                         details {
-                            summary { (node_title(node)) }
-                            div.inside id=(format!("node-{index}")) { (card(report, index, node)) }
+                            summary { (node_title(&graph.nodes[*index])) }
+                            div.inside id=(format!("node-{index}")) { (card(report, *index)) }
                         }
                     }
                     (left_out(omitted, "functions", &report.rerun("trace --format json")))
@@ -58,7 +59,7 @@ fn node_title(node: &GraphNode) -> Markup {
         code { (t(&node.name)) } " " span.faint { (t(&node.layer)) ", "
             (units::counted(node.events, "event", "events")) }
         @if node.drops > 0 {
-            " " span.bad { (units::counted(node.drops, "journey dropped", "journeys dropped")) }
+            ", " span.bad { (units::counted(node.drops, "journey dropped", "journeys dropped")) }
         }
     }
 }
@@ -75,8 +76,9 @@ fn passes(journey: &Journey, node: &GraphNode) -> bool {
     })
 }
 
-fn card(report: &Report<'_>, index: usize, node: &GraphNode) -> Markup {
+fn card(report: &Report<'_>, index: usize) -> Markup {
     let graph = &report.trace.graph;
+    let node = &graph.nodes[index];
     let around = |of: &dyn Fn(&GraphEdge) -> (usize, usize)| {
         let mut edges: Vec<(&GraphEdge, usize)> = graph
             .edges
@@ -255,5 +257,5 @@ fn paths(report: &Report<'_>) -> Markup {
         bytes: 600_000,
         rerun: &report.rerun("trace"),
     }
-    .draw(rows, 0)
+    .draw(rows, report.trace.paths_omitted)
 }

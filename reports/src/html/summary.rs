@@ -69,12 +69,17 @@ fn happened(report: &Report<'_>) -> Markup {
     html! {
         p {
             "In " (units::duration(provenance.duration_ns)) ", "
-            (units::counted(provenance.events, "event", "events")) " told of "
-            strong { (units::counted(totals.total, "journey", "journeys")) }
-            " of packets through the stack: "
-            (units::count(totals.delivered)) " were delivered, "
-            (units::count(totals.dropped)) " were dropped, and of "
-            (units::count(totals.end_not_observed)) " the end was not observed."
+            strong { (units::counted(totals.total, "packet journey", "packet journeys")) }
+            " through the stack "
+            @if totals.total == 1 { "was" } @else { "were" } " recorded"
+            @if let Some(peer) = report.locate.peers.first() {
+                ", to and from " (units::counted(peers(report), "peer", "peers"))
+                @if peers(report) > 1 { " (most bytes: " code { (t(&peer.address)) } ")" }
+            }
+            ": "
+            (units::count(totals.delivered)) " delivered, "
+            (units::count(totals.dropped)) " dropped, "
+            (units::count(totals.end_not_observed)) " whose end was not observed."
         }
         p {
             @if let Some(top) = report.analyze.drops.first() {
@@ -112,16 +117,19 @@ fn happened(report: &Report<'_>) -> Markup {
     }
 }
 
+fn peers(report: &Report<'_>) -> u64 {
+    (report.locate.peers.len() as u64).saturating_add(report.locate.omitted)
+}
+
 fn tally(report: &Report<'_>) -> Markup {
     let flows = (report.analyze.flows.len() as u64).saturating_add(report.analyze.flows_omitted);
-    let peers = (report.locate.peers.len() as u64).saturating_add(report.locate.omitted);
     let numbers = [
         ("events", report.trace.provenance.events),
         ("packets with bytes", report.trace.provenance.packets),
         ("journeys", report.trace.journeys.total),
         ("packets dropped", super::traffic::dropped_packets(report)),
         ("connections", flows),
-        ("peers", peers),
+        ("peers", peers(report)),
         ("findings", report.findings.len() as u64),
     ];
     html! {

@@ -36,7 +36,7 @@ fn drop_row(report: &Report<'_>, row: &DropRow, number: usize) -> Row {
             Cell::count(row.packets),
             Cell::bytes(row.bytes),
             Cell::sorted(when(row.first, row.last, report.start), row.first),
-            Cell::markup(report.held.links(&row.journeys)),
+            Cell::markup(html! { span.nowrap { (report.held.links(&row.journeys)) } }),
             Cell::markup(html! {
                 @for (flow, packets) in row.flows.iter().take(5) {
                     div.nowrap { code { (t(flow)) } " " span.faint { (units::count(*packets)) } }
@@ -230,7 +230,7 @@ pub(super) fn flows(report: &Report<'_>) -> Section {
     let rerun = format!("{} -f EXPR", report.rerun("analyze"));
     let grid = Grid {
         id: "flow-table",
-        caption: "Connections, originator first, most bytes first. RTT is of the handshake",
+        caption: "Most bytes first. → is from the originator, ← from the responder; RTT is of the handshake",
         columns: &[
             num("#"),
             text("Protocol"),

@@ -76,7 +76,9 @@ impl Font {
 
     /// `text`, made visible as on a terminal, and cut to `room` pixels.
     pub(super) fn fit(self, text: &str, room: f64) -> String {
-        let text = escape::terminal(text);
+        // No cell is narrower than 3 px: what is beyond cannot be seen.
+        let text = escape::cut(text, (room / 3.0).max(0.0) as usize + 2);
+        let text = escape::terminal(&text);
         if self.width(&text) <= room {
             return text.into_owned();
         }
@@ -98,7 +100,7 @@ impl Font {
 
 /// `text` for a description or a tooltip: visible as on a terminal, and of bounded length.
 pub(super) fn brief(text: &str, cells: usize) -> String {
-    escape::cut(&escape::terminal(text), cells).into_owned()
+    escape::terminal(&escape::cut(text, cells)).into_owned()
 }
 
 /// Markup under construction.

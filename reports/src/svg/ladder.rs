@@ -21,7 +21,7 @@ const DELTA_END: f64 = TIME_END + 86.0;
 /// Longest bar beside a time.
 const BAR: f64 = 70.0;
 const LIFELINES: f64 = DELTA_END + 44.0;
-const COLUMN: f64 = 62.0;
+const COLUMN: f64 = 56.0;
 const LANE_GAP: f64 = 26.0;
 /// Room for the words about a step.
 const WORDS: f64 = 470.0;
@@ -201,7 +201,7 @@ pub(super) fn figure(journey: &Journey) -> Figure {
         canvas.text(Font::Plain, "f-ink f-b", (lane.x, top + 20.0), lane.width(), name);
         for (index, layer) in lane.layers.iter().enumerate() {
             let x = lane.x + (index as f64 + 0.5) * COLUMN;
-            canvas.text(Font::Small, "f-faint f-mid", (x, top + 44.0), COLUMN, layer);
+            canvas.text(Font::Small, "f-faint f-mid", (x, top + 44.0), COLUMN + 8.0, layer);
             canvas.line("f-life", (x, top + 52.0), (x, end_y + 10.0));
         }
     }

@@ -24,6 +24,11 @@ pub(crate) const RULES: &str = include_str!("figure.css");
 /// The variables' values for a figure on its own.
 const STANDALONE: &str = include_str!("standalone.css");
 
+/// Height of the title line on top of every figure, pixels.
+const TITLE: f64 = 36.0;
+/// Empty space at both sides of every figure that the page does without.
+const SIDE: f64 = 18.0;
+
 /// A drawn figure, not yet a file.
 pub(crate) struct Figure {
     /// Pixels at scale 1.
@@ -66,14 +71,24 @@ impl Figure {
         out.write_str("</svg>\n")
     }
 
-    /// An element of the page, whose style sheet has [`RULES`].
+    /// An element of the page, whose style sheet has [`RULES`]. Its title line is cut off: the page
+    /// has a heading of its own above.
     pub(crate) fn inline(&self) -> String {
-        let (width, height) = (canvas::px(self.width), canvas::px(self.height));
+        let width = canvas::px(self.width - 2.0 * SIDE);
+        let height = canvas::px(self.height - TITLE);
         let role = if self.interactive { "group" } else { "img" };
         let label = escape::markup(&self.title);
+        // How small the page may scale it before it scrolls instead.
+        let class = match self.width {
+            ..1_010.0 => "fig",
+            ..1_250.0 => "fig wide",
+            _ => "fig wider",
+        };
         let mut out = format!(
-            "<svg role=\"{role}\" aria-label=\"{label}\" width=\"{width}\" height=\"{height}\" \
-             viewBox=\"0 0 {width} {height}\">\n<desc>{}</desc>\n",
+            "<svg class=\"{class}\" role=\"{role}\" aria-label=\"{label}\" width=\"{width}\" height=\"{height}\" \
+             viewBox=\"{} {} {width} {height}\">\n<desc>{}</desc>\n",
+            canvas::px(SIDE),
+            canvas::px(TITLE),
             escape::markup(&self.description)
         );
         out.push_str(&self.body);
@@ -102,6 +117,11 @@ pub fn path_graph(graph: &PathGraph, out: &mut impl Write) -> fmt::Result {
 /// As [`path_graph`], with each node a link to `#node-INDEX`.
 pub(crate) fn path_graph_figure(graph: &PathGraph) -> Figure {
     path_graph::figure(graph, true)
+}
+
+/// The `limit` nodes that matter most; the figure draws the first of the same ranking.
+pub(crate) fn ranked_nodes(graph: &PathGraph, limit: usize) -> Vec<usize> {
+    path_graph::ranked(graph, limit)
 }
 
 /// Packets, bits and drops over time.

@@ -36,19 +36,21 @@ fn radius(events: u64, most: u64) -> f64 {
     4.0 + (LARGEST - 4.0) * share.min(1.0)
 }
 
-fn chosen(graph: &PathGraph) -> Vec<usize> {
+/// At most `limit` nodes, those with drops first, then those with most events; in the graph's
+/// order.
+pub(super) fn ranked(graph: &PathGraph, limit: usize) -> Vec<usize> {
     let mut keep: Vec<usize> = (0..graph.nodes.len()).collect();
     keep.sort_by_key(|index| {
         let node = &graph.nodes[*index];
         (node.drops == 0, Reverse(node.events), *index)
     });
-    keep.truncate(NODES);
+    keep.truncate(limit);
     keep.sort_unstable();
     keep
 }
 
 pub(super) fn figure(graph: &PathGraph, interactive: bool) -> Figure {
-    let keep = chosen(graph);
+    let keep = ranked(graph, NODES);
     let hidden = graph.nodes.len() - keep.len();
     let most = keep.iter().map(|index| graph.nodes[*index].events).max().unwrap_or(0);
     let bands = bands(graph, &keep, PER_ROW);
@@ -188,7 +190,8 @@ fn edges(canvas: &mut Canvas, graph: &PathGraph, spots: &BTreeMap<usize, Spot>) 
             Way::Side => "f-faint",
         };
         canvas.raw(format_args!(
-            "<g class=\"f-edge\" data-from=\"{}\" data-to=\"{}\"><title>{}</title><path class=\"f-e {colour}{dash}\" stroke-width=\"{}\" \
+            "<g class=\"f-edge\" data-from=\"{}\" data-to=\"{}\"><title>{}</title>\
+             <path class=\"f-e {colour}{dash}\" stroke-width=\"{}\" \
              d=\"{}\"/><path class=\"{fill}\" d=\"{}\"/></g>",
             edge.from,
             edge.to,
@@ -286,8 +289,10 @@ fn node(canvas: &mut Canvas, node: &GraphNode, shown: &Shown<'_>) {
     }
     let tip = escape::markup(&tip);
     if interactive {
-        canvas
-            .raw(format_args!("<a href=\"#node-{index}\" class=\"f-link\" aria-label=\"{tip}\">"));
+        canvas.raw(format_args!(
+            "<a href=\"#node-{index}\" class=\"f-link\" data-node=\"{index}\" \
+             aria-label=\"{tip}\">"
+        ));
     } else {
         canvas.raw(format_args!("<g>"));
     }

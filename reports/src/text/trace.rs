@@ -19,7 +19,7 @@ const EDGES: usize = 24;
 pub fn trace(view: &TraceView, style: Style, out: &mut impl Write) -> fmt::Result {
     preamble(&view.provenance, style, out)?;
     totals(view, style, out)?;
-    paths(&view.paths, style, out)?;
+    paths(view, style, out)?;
     drops(&view.graph, style, out)?;
     edges(&view.graph, style, out)?;
     let start = view.provenance.first;
@@ -95,11 +95,13 @@ fn latency_or(count: u64, ns: u64) -> String {
     if count == 0 { "–".to_owned() } else { units::duration(ns) }
 }
 
-fn paths(rows: &[PathRow], style: Style, out: &mut impl Write) -> fmt::Result {
+fn paths(view: &TraceView, style: Style, out: &mut impl Write) -> fmt::Result {
+    let rows: &[PathRow] = &view.paths;
     if rows.is_empty() {
         return Ok(());
     }
-    let title = format!("Paths ({}, most journeys first)", units::count(rows.len() as u64));
+    let total = (rows.len() as u64).saturating_add(view.paths_omitted);
+    let title = format!("Paths ({}, most journeys first)", units::count(total));
     heading(&title, style, out)?;
     for (index, row) in rows.iter().take(PATHS).enumerate() {
         let latency = &row.latency;
@@ -129,8 +131,12 @@ fn paths(rows: &[PathRow], style: Style, out: &mut impl Write) -> fmt::Result {
         let indent = "        ";
         wrap(&format!("{indent}{}", path_words(&row.steps)), "          ", style, out)?;
     }
-    let rest = rows.len().saturating_sub(PATHS) as u64;
-    omitted(rest, "rarer paths", "--format json has all", style, out)
+    let cut = rows.get(PATHS..).unwrap_or_default();
+    let rest = (cut.len() as u64).saturating_add(view.paths_omitted);
+    let journeys =
+        cut.iter().fold(view.path_journeys_omitted, |sum, row| sum.saturating_add(row.journeys));
+    let what = format!("rarer paths of {}", units::counted(journeys, "journey", "journeys"));
+    omitted(rest, &what, "--format json has more", style, out)
 }
 
 /// Where journeys ended in a drop.
