@@ -275,6 +275,9 @@ pub(crate) struct TraceArgs {
     /// Journeys to show in full; the rest is counted
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub(crate) limit: usize,
+    /// Distinct paths to show, most travelled first; the rest is counted
+    #[arg(long, value_name = "N", default_value_t = 30)]
+    pub(crate) paths: usize,
     /// Output format
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(crate) format: ViewFormat,

@@ -80,11 +80,11 @@ fn dispatch(cli: Cli) -> anyhow::Result<Verdict> {
         Verb::Slice(args) => inspect::slice(&args, console),
         Verb::Analyze(args) => replay::analyze(&args, console),
         Verb::Locate(args) => replay::locate(&args, console),
-        Verb::Import(_) | Verb::Export(_) | Verb::Trace(_) | Verb::Report(_) => {
-            anyhow::bail!("this verb is not wired up")
-        }
+        Verb::Trace(args) => replay::trace(&args, console),
+        Verb::Report(args) => replay::report(&args, console),
+        Verb::Import(_) | Verb::Export(_) => anyhow::bail!("this verb is not wired up"),
         Verb::Guard(args) => match args.verb {
-            GuardVerb::Detect(_) => anyhow::bail!("this verb is not wired up"),
+            GuardVerb::Detect(args) => replay::detect(&args, console),
         },
     }
 }

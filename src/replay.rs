@@ -4,15 +4,73 @@ use std::fmt;
 use std::path::Path;
 
 use psc_replay::analyzer::{self, Analyzer};
+use psc_replay::guarder::Detectors;
 use psc_replay::locator::{self, Locator};
+use psc_replay::tracer::{TraceOptions, Tracer};
 use psc_reports::text::Style;
-use psc_reports::{svg, text};
+use psc_reports::{html, svg, text};
 use serde::Serialize;
 
 use crate::Verdict;
-use crate::cli::{AnalyzeArgs, AnalyzeFigure, LocateArgs, TextFormat, ViewFormat};
-use crate::output::{Console, write_result};
+use crate::cli::{
+    AnalyzeArgs, AnalyzeFigure, DetectArgs, LocateArgs, ReportArgs, Select, TextFormat, TraceArgs,
+    TraceFigure, ViewFormat,
+};
+use crate::output::{Console, is_dash, write_result};
+use crate::select;
 use crate::source::replay;
+
+/// `psc trace`.
+pub(crate) fn trace(args: &TraceArgs, console: Console) -> anyhow::Result<Verdict> {
+    let mut tracer = Tracer::new(TraceOptions { paths: args.paths, journeys: args.limit });
+    let select = match args.journey {
+        None => &args.select,
+        Some(journey) => &one_journey(&args.select, journey)?,
+    };
+    let replayed = replay(&args.input, select, console, &mut [&mut tracer])?;
+    let view = tracer.finish(&replayed.manifest, &replayed.pass);
+    if let Some(journey) = args.journey {
+        anyhow::ensure!(
+            view.journeys.total > 0,
+            "{}: there is no journey {journey} in what is selected; `psc trace` without -j shows \
+             their numbers",
+            view.provenance.source
+        );
+    }
+    let output = args.output.as_deref();
+    let page = match args.format {
+        ViewFormat::Text => {
+            draw_text(console, output, |style, out| text::trace(&view, style, out))?
+        }
+        ViewFormat::Json => psc_reports::json("trace", &view),
+        ViewFormat::Svg => match args.figure {
+            TraceFigure::Graph => draw(|out| svg::path_graph(&view.graph, out))?,
+            TraceFigure::Ladder => match view.exemplars.first() {
+                Some(journey) => draw(|out| svg::ladder(journey, out))?,
+                None => anyhow::bail!(
+                    "{}: there is no journey to draw in what is selected",
+                    view.provenance.source
+                ),
+            },
+        },
+    };
+    write_result(output, page.as_bytes())?;
+    Ok(Verdict::Clean)
+}
+
+/// The selection narrowed to one journey.
+fn one_journey(selected: &Select, journey: u64) -> anyhow::Result<Select> {
+    let this = format!("journey.id == {journey}");
+    let filter = match &selected.filter {
+        None => this,
+        Some(filter) => {
+            // Alone first, so that an error points at the column as it was typed.
+            select::expression(filter)?;
+            format!("({filter}) and {this}")
+        }
+    };
+    Ok(Select { filter: Some(filter), time: selected.time.clone() })
+}
 
 /// `psc analyze`.
 pub(crate) fn analyze(args: &AnalyzeArgs, console: Console) -> anyhow::Result<Verdict> {
@@ -40,6 +98,40 @@ pub(crate) fn locate(args: &LocateArgs, console: Console) -> anyhow::Result<Verd
     let replayed = replay(&args.input, &args.select, console, &mut [&mut locator])?;
     let view = locator.finish(&replayed.manifest, &replayed.pass);
     print(console, args.format, args.output.as_deref(), "locate", &view, text::locate)?;
+    Ok(Verdict::Clean)
+}
+
+/// `psc guard detect`.
+pub(crate) fn detect(args: &DetectArgs, console: Console) -> anyhow::Result<Verdict> {
+    let mut detectors = Detectors::new();
+    let replayed = replay(&args.input, &args.select, console, &mut [&mut detectors])?;
+    let view = detectors.finish(&replayed.manifest, &replayed.pass);
+    print(console, args.format, args.output.as_deref(), "detect", &view, text::detect)?;
+    Ok(if view.findings.is_empty() { Verdict::Clean } else { Verdict::Findings })
+}
+
+/// `psc report`: everything in one pass, on one page.
+pub(crate) fn report(args: &ReportArgs, console: Console) -> anyhow::Result<Verdict> {
+    let mut tracer = Tracer::new(TraceOptions { journeys: args.limit, ..TraceOptions::default() });
+    let mut analyzer = Analyzer::default();
+    let mut locator = Locator::default();
+    let mut detectors = Detectors::new();
+    let replayed = replay(
+        &args.input,
+        &args.select,
+        console,
+        &mut [&mut tracer, &mut analyzer, &mut locator, &mut detectors],
+    )?;
+    let (manifest, pass) = (&replayed.manifest, &replayed.pass);
+    let trace = tracer.finish(manifest, pass);
+    let analyze = analyzer.finish(manifest, pass);
+    let locate = locator.finish(manifest, pass);
+    let detect = detectors.finish(manifest, pass);
+    let page = draw(|out| html::report(&trace, &analyze, &locate, &detect, out))?;
+    write_result(Some(&args.output), page.as_bytes())?;
+    if !is_dash(&args.output) {
+        console.note(&format!("wrote {}; open it in any browser", args.output.display()));
+    }
     Ok(Verdict::Clean)
 }
 
