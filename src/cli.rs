@@ -44,6 +44,9 @@ pub(crate) struct Global {
     /// Worker threads for decompression; results are the same for any number [default: all CPUs]
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
+    /// Give the engine at most this many events at once; results are the same for any number
+    #[arg(long, global = true, value_name = "N", hide = true, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) batch_events: Option<u16>,
     /// Say less on stderr: no progress, no summary, errors only
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,

@@ -8,6 +8,7 @@ mod record;
 mod replay;
 mod select;
 mod source;
+mod split;
 mod window;
 
 use std::io::{self, Write};
@@ -53,6 +54,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<Verdict> {
             .num_threads(usize::from(threads))
             .build_global()
             .with_context(|| format!("cannot start {threads} threads; lower --threads"))?;
+    }
+    if let Some(limit) = cli.global.batch_events {
+        source::limit_batches(limit);
     }
     match cli.verb {
         Verb::Completions(args) => {

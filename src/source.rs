@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use anyhow::Context;
 use indicatif::ProgressBar;
@@ -15,6 +16,7 @@ use tempfile::NamedTempFile;
 use crate::cli::Select;
 use crate::output::{BAR_AFTER, Console, is_dash};
 use crate::select;
+use crate::split::Split;
 use crate::window::Rewound;
 
 /// What a pass over a recording gave.
@@ -23,6 +25,15 @@ pub(crate) struct Replayed {
     pub(crate) manifest: Manifest,
     /// What the pass found out.
     pub(crate) pass: Pass,
+}
+
+/// Events that [`replay`] gives the engine at once; no limit when not set.
+static BATCH_LIMIT: OnceLock<usize> = OnceLock::new();
+
+/// Gives the engine at most this many events at once from here on: for tests, since no result may
+/// depend on it.
+pub(crate) fn limit_batches(limit: u16) {
+    BATCH_LIMIT.get_or_init(|| usize::from(limit));
 }
 
 /// Runs one pass over `input`, as far as `selected`, for `observers`.
@@ -50,6 +61,10 @@ pub(crate) fn replay(
         let source: Box<dyn EventSource> = match first.take() {
             Some(source) => Box::new(source),
             None => open(path)?,
+        };
+        let source = match BATCH_LIMIT.get() {
+            Some(&limit) => Box::new(Split::new(source, limit)),
+            None => source,
         };
         Ok(Box::new(Watched { source, bar: bar.clone() }))
     };
