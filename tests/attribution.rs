@@ -1,6 +1,6 @@
 //! Every event whose packet can be known belongs to the right journey.
 //!
-//! Each packet carries its own number in the payload. The recording takes bytes at every event
+//! Each packet carries its own number: a datagram in its payload, a segment in its sequence number. The recording takes bytes at every event
 //! (`--bytes every`), so the number is known at each event that has bytes, independently of how
 //! journeys are made; replay must put exactly the events of one number together.
 #![cfg(all(target_os = "linux", feature = "live"))]
@@ -27,8 +27,8 @@ const MAGIC: u64 = 0x7073_6373_6571_0000;
 enum Label {
     /// The nth datagram.
     Datagram(u64),
-    /// The segment of this connection whose payload starts in this word of the stream.
-    Segment { port: u16, word: u64 },
+    /// The segment of this connection whose payload starts at this sequence number.
+    Segment { port: u16, seq: u32 },
 }
 
 /// Reads each event's number and checks the journeys against it.
@@ -93,16 +93,16 @@ fn label(sighting: &Sighting<'_>) -> Option<Label> {
         return None;
     }
     let headers = sighting.headers?;
-    let payload = sighting.bytes.get(headers.payload_offset as usize..)?;
-    let number = u64::from_be_bytes(payload.get(..8)?.try_into().ok()?);
     match headers.transport {
-        Transport::Udp(_) if number & 0xffff_ffff_ffff_0000 == MAGIC => {
-            let number = u64::from_be_bytes(payload.get(8..16)?.try_into().ok()?);
-            Some(Label::Datagram(number))
+        Transport::Udp(_) => {
+            let payload = sighting.bytes.get(headers.payload_offset as usize..)?;
+            let word =
+                |at: usize| Some(u64::from_be_bytes(payload.get(at..at + 8)?.try_into().ok()?));
+            (word(0)? == MAGIC).then_some(Label::Datagram(word(8)?))
         }
-        // The stream is the words 0, 1, 2, ...; segments may start inside one.
-        Transport::Tcp(tcp) if tcp.dport == 5000 => {
-            Some(Label::Segment { port: tcp.sport, word: u64::from(tcp.seq) })
+        // A segment's number is the sequence number that its sender gave it.
+        Transport::Tcp(tcp) if tcp.dport == 5000 && headers.payload_len > 0 => {
+            Some(Label::Segment { port: tcp.sport, seq: tcp.seq })
         }
         _ => None,
     }
@@ -120,6 +120,8 @@ fn check(path: &Path) -> (Check, psc_replay::view::Provenance) {
 fn record(pair: &Pair, path: &Path, work: impl FnOnce()) {
     #[rustfmt::skip]
     let args = ["--netns", &pair.server.name, "--netns", &pair.client.name, "--bytes", "every", "--ring-mib", "64"];
+    // Neighbours first: resolving one consumes a clone of the packet that waits for it.
+    pair.client.sh(&["ping", "-c1", "-q", "10.77.0.2"]);
     let recording = Recording::start(path, &args);
     work();
     let (ok, said) = recording.stop();

@@ -20,7 +20,7 @@ use crate::{command, root, setup};
 const KERNELS: &[(&str, &str)] = &[("6.1", "bookworm"), ("6.12", "bookworm-backports")];
 
 /// Test programs of the `psc` package that make sense on another kernel.
-const TESTS: &[&str] = &["drops"];
+const TESTS: &[&str] = &["drops", "attribution"];
 
 /// What the tests call inside the guest.
 const TOOLS: &[&str] = &["ip", "nft", "ping"];
