@@ -64,8 +64,8 @@ impl EventSource for Split {
 
 #[cfg(test)]
 mod tests {
-    use psc_formats::event::{Context, LinkType, Stack};
-    use psc_formats::{DeviceId, Event, EventKind, Gso, Ns, PacketRef, ProbeId, SkbAddr, SockId};
+    use psc_formats::event::{Context, DeviceId, LinkType, Stack};
+    use psc_formats::{Event, EventKind, Gso, Ns, PacketRef, ProbeId, SkbAddr, SockId};
 
     use super::*;
 
