@@ -140,6 +140,7 @@ pub(crate) struct ImportArgs {
 Examples:
   psc export web.psc --to pcapng -o web.pcapng
   psc export web.psc --to pcapng -o - | tshark -r -
+  psc export web.psc --to jsonl -o - | jq .event
 
 pcapng carries the drop reason and the path of each packet as a packet comment.")]
 pub(crate) struct ExportArgs {
@@ -163,6 +164,8 @@ pub(crate) struct ExportArgs {
 pub(crate) enum ExportFormat {
     /// pcapng with interfaces, comments and nanoseconds
     Pcapng,
+    /// One JSON object a line and event
+    Jsonl,
 }
 
 /// Text or JSON.

@@ -1,6 +1,8 @@
 //! The `psc` binary: parse, resolve, dispatch, exit code. No analysis happens here.
 
 mod cli;
+mod export;
+mod import;
 mod inspect;
 mod output;
 #[cfg(all(feature = "live", target_os = "linux"))]
@@ -78,6 +80,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<Verdict> {
             Ok(Verdict::Clean)
         }
         Verb::Record(args) => record(&args, console),
+        Verb::Import(args) => import::run(&args, console),
+        Verb::Export(args) => export::run(&args, console),
         Verb::Info(args) => inspect::info(&args, console),
         Verb::Verify(args) => inspect::verify(&args),
         Verb::Recover(args) => inspect::recover(&args),
@@ -86,7 +90,6 @@ fn dispatch(cli: Cli) -> anyhow::Result<Verdict> {
         Verb::Locate(args) => replay::locate(&args, console),
         Verb::Trace(args) => replay::trace(&args, console),
         Verb::Report(args) => replay::report(&args, console),
-        Verb::Import(_) | Verb::Export(_) => anyhow::bail!("this verb is not wired up"),
         Verb::Guard(args) => match args.verb {
             GuardVerb::Detect(args) => replay::detect(&args, console),
         },

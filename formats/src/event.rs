@@ -206,6 +206,15 @@ macro_rules! kinds {
                 match self { $( Self::$name { $( $field ),* } => { $( Arg::put($field, out); )* let _ = out; } )* }
             }
 
+            /// The fields with their names and meaning, in declaration order, for showing.
+            pub fn named_args(&self) -> Vec<(&'static str, ArgValue)> {
+                match self {
+                    $( Self::$name { $( $field ),* } => {
+                        vec![ $( (stringify!($field), Arg::value($field)) ),* ]
+                    } )*
+                }
+            }
+
             /// How many integers [`Self::write_args`] writes for `tag`; `None` for an unknown tag.
             pub fn arity(tag: KindTag) -> Option<usize> {
                 match tag { $( $tag => Some(0 $( + <$ty as Arg>::WIDTH )*), )* _ => None }
@@ -232,16 +241,31 @@ macro_rules! kinds {
     };
 }
 
+/// What a field of an [`EventKind`] means, for showing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ArgValue {
+    /// A number; the field's documentation has the unit.
+    Number(i128),
+    /// A place in the kernel's code.
+    Symbol(SymbolId),
+    /// A socket.
+    Socket(SockId),
+    /// A flow or connection.
+    Tuple(FiveTuple),
+}
+
 /// A field that archives store as whole integers.
 trait Arg: Sized {
     const WIDTH: usize = 1;
     fn put(&self, out: &mut Vec<u64>);
+    fn value(&self) -> ArgValue;
     fn take(args: &mut impl Iterator<Item = u64>) -> Option<Self>;
 }
 
 macro_rules! int_arg {
     ($($ty:ty),*) => { $( impl Arg for $ty {
         fn put(&self, out: &mut Vec<u64>) { out.push(*self as u64); }
+        fn value(&self) -> ArgValue { ArgValue::Number((*self).into()) }
         fn take(args: &mut impl Iterator<Item = u64>) -> Option<Self> {
             let raw = args.next()?;
             let value = raw as $ty;
@@ -252,19 +276,23 @@ macro_rules! int_arg {
 int_arg!(u8, u16, u32, u64, i32);
 
 macro_rules! id_arg {
-    ($($ty:ident: $int:ty),*) => { $( impl Arg for $ty {
+    ($($ty:ident: $int:ty => $show:ident),*) => { $( impl Arg for $ty {
         fn put(&self, out: &mut Vec<u64>) { self.0.put(out); }
+        fn value(&self) -> ArgValue { ArgValue::$show(*self) }
         fn take(args: &mut impl Iterator<Item = u64>) -> Option<Self> {
             <$int as Arg>::take(args).map($ty)
         }
     } )* };
 }
-id_arg!(SymbolId: u32, SockId: u32);
+id_arg!(SymbolId: u32 => Symbol, SockId: u32 => Socket);
 
 impl Arg for FiveTuple {
     const WIDTH: usize = 5;
     fn put(&self, out: &mut Vec<u64>) {
         out.extend_from_slice(&self.to_words());
+    }
+    fn value(&self) -> ArgValue {
+        ArgValue::Tuple(*self)
     }
     fn take(args: &mut impl Iterator<Item = u64>) -> Option<Self> {
         let mut words = [0; 5];

@@ -1,0 +1,17 @@
+//! `psc export`: a recording in a format that other tools read.
+
+mod endings;
+mod jsonl;
+mod pcapng;
+
+use crate::Verdict;
+use crate::cli::{ExportArgs, ExportFormat};
+use crate::output::Console;
+
+/// `psc export`.
+pub(crate) fn run(args: &ExportArgs, console: Console) -> anyhow::Result<Verdict> {
+    match args.to {
+        ExportFormat::Pcapng => pcapng::run(args, console),
+        ExportFormat::Jsonl => jsonl::run(args, console),
+    }
+}
