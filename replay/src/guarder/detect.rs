@@ -12,7 +12,7 @@ use crate::first_sight::FirstSight;
 use crate::view::Provenance;
 use crate::view::detect::{DetectView, Finding};
 
-use super::handshake::{Change, Handshakes};
+use super::attempt::{Attempts, Change};
 use super::{arp, port_scan, syn_flood};
 
 /// What a detector is.
@@ -54,8 +54,8 @@ pub(super) trait Detector: std::fmt::Debug + Send {
         let _ = packet;
     }
 
-    /// Every step of every TCP handshake.
-    fn handshake(&mut self, change: &Change) {
+    /// Every step of every attempt to reach somebody.
+    fn attempt(&mut self, change: &Change) {
         let _ = change;
     }
 
@@ -72,7 +72,7 @@ pub(super) trait Detector: std::fmt::Debug + Send {
 #[derive(Debug)]
 pub struct Detectors {
     once: FirstSight,
-    handshakes: Handshakes,
+    attempts: Attempts,
     changes: Vec<Change>,
     running: Vec<Box<dyn Detector>>,
 }
@@ -96,7 +96,7 @@ impl Detectors {
     pub(super) fn of(running: Vec<Box<dyn Detector>>) -> Self {
         Self {
             once: FirstSight::default(),
-            handshakes: Handshakes::default(),
+            attempts: Attempts::default(),
             changes: Vec::new(),
             running,
         }
@@ -104,7 +104,7 @@ impl Detectors {
 
     /// What the pass that it observed shows.
     pub fn finish(mut self, manifest: &Manifest, pass: &Pass) -> DetectView {
-        self.handshakes.finish(&mut self.changes);
+        self.attempts.finish(&mut self.changes);
         self.tell_changes();
         let context = Context { manifest, tables: &pass.tables, provenance: &pass.provenance };
         let mut findings = Vec::new();
@@ -121,7 +121,7 @@ impl Detectors {
     fn tell_changes(&mut self) {
         for change in self.changes.drain(..) {
             for detector in &mut self.running {
-                detector.handshake(&change);
+                detector.attempt(&change);
             }
         }
     }
@@ -134,7 +134,7 @@ impl Observer for Detectors {
         }
         let Some((headers, _)) = self.once.packet(sighting) else { return };
         let packet = Packet { at: sighting.event.at.0, journey: sighting.journey, headers };
-        self.handshakes.packet(&packet, &mut self.changes);
+        self.attempts.packet(&packet, &mut self.changes);
         self.tell_changes();
         for detector in &mut self.running {
             detector.packet(&packet);

@@ -1,8 +1,8 @@
 //! The guarder: detectors over packets and stack events.
 
 mod arp;
+mod attempt;
 mod detect;
-mod handshake;
 mod port_scan;
 mod syn_flood;
 

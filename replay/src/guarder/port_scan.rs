@@ -1,8 +1,9 @@
 //! Port scan: one source trying many ports of a host, or one port of many hosts, mostly in vain.
 //!
-//! **Sees**: failed attempts: SYNs refused (reset, ICMP unreachable) or unanswered, UDP datagrams
-//! answered with ICMP port unreachable, and TCP segments with no flags, FIN alone or FIN+PSH+URG,
-//! which no TCP sends. **Thresholds** are those of Zeek's `policy/misc/scan.zeek`: 15 ports of one
+//! **Sees**: failed attempts: SYNs and first datagrams refused (reset, ICMP unreachable) or
+//! unanswered, and TCP segments with no flags, FIN alone or FIN+PSH+URG, which no TCP sends. A datagram
+//! needs no answer, so unanswered ones count only at a host that refused others of the same source
+//! (Linux answers one port unreachable a second after the first six, `icmp_ratelimit`). **Thresholds** are those of Zeek's `policy/misc/scan.zeek`: 15 ports of one
 //! host, or 25 hosts on one port, within five minutes; and at least half of the attempts failed.
 //!
 //! **Silent on**: clients with many connections to few ports, health checks, a NAT address with many
@@ -25,8 +26,8 @@ use crate::bounded::Bounded;
 use crate::engine::{Sighting, World};
 use crate::view::detect::Finding;
 
+use super::attempt::{Change, Turn};
 use super::detect::{About, Context, Detector, Exemplars, Packet};
-use super::handshake::{Change, Turn};
 
 const PORTS: usize = 15;
 const HOSTS: usize = 25;
@@ -53,6 +54,8 @@ enum Result {
     Open,
     Refused,
     Unanswered,
+    /// A datagram without an answer, which it may not need.
+    Quiet,
     /// A segment that no TCP sends; whether it was answered says little.
     Stealth,
 }
@@ -71,6 +74,8 @@ struct Attempts<T> {
     /// Handshakes completed: the source is where it says.
     proven: u64,
     targets: BTreeSet<T>,
+    /// Datagrams unanswered, which prove nothing until others are refused.
+    quiet: BTreeSet<T>,
     open: BTreeSet<T>,
     exemplars: Exemplars,
 }
@@ -87,13 +92,28 @@ impl<T: Ord + Copy> Attempts<T> {
             stealth: 0,
             proven: 0,
             targets: BTreeSet::new(),
+            quiet: BTreeSet::new(),
             open: BTreeSet::new(),
             exemplars: Exemplars::default(),
         }
     }
 
     fn is_scan(&self, distinct: usize) -> bool {
-        self.targets.len() >= distinct && self.failed.saturating_mul(2) >= self.tried
+        let (targets, failed) = if self.refused > 0 {
+            (self.targets.union(&self.quiet).count(), self.failed + self.quiet.len() as u64)
+        } else {
+            (self.targets.len(), self.failed)
+        };
+        targets >= distinct && failed.saturating_mul(2) >= self.tried
+    }
+
+    /// Once judged a scan, what was quiet counts.
+    fn settle(&mut self) {
+        if self.refused > 0 {
+            self.failed += self.quiet.len() as u64;
+            self.unanswered += self.quiet.len() as u64;
+            self.targets.append(&mut self.quiet);
+        }
     }
 
     /// Starts over when the window is past and it was no scan.
@@ -107,13 +127,14 @@ impl<T: Ord + Copy> Attempts<T> {
         self.last = self.last.max(at);
         let distinct = match result {
             Result::Open => &mut self.open,
+            Result::Quiet => &mut self.quiet,
             Result::Refused | Result::Unanswered | Result::Stealth => &mut self.targets,
         };
         if distinct.len() < DISTINCT {
             distinct.insert(target);
         }
         match result {
-            Result::Open => return,
+            Result::Open | Result::Quiet => return,
             Result::Refused => self.refused += 1,
             Result::Unanswered => self.unanswered += 1,
             Result::Stealth => self.stealth += 1,
@@ -242,32 +263,17 @@ impl Detector for PortScan {
                     self.ended(source, target, TCP, at, Result::Stealth);
                 }
             }
-            Transport::Icmp(icmp) => {
-                let Some(quoted) = icmp.quoted.filter(|q| q.tuple.protocol == UDP) else { return };
-                let unreachable = match quoted.tuple.src {
-                    IpAddr::V4(_) => icmp.icmp_type == 3 && icmp.code != 4,
-                    IpAddr::V6(_) => icmp.icmp_type == 1,
-                };
-                if !unreachable || TRACEROUTE.contains(&quoted.tuple.dport) {
-                    return;
-                }
-                let tuple = quoted.tuple;
-                let target = (tuple.dst, UDP, tuple.dport);
-                self.both(tuple.src, target, packet.at, |tell| match tell {
-                    Tell::Host(attempts) => attempts.tried += 1,
-                    Tell::Port(attempts) => attempts.tried += 1,
-                });
-                let target = SocketAddr::new(tuple.dst, tuple.dport);
-                self.ended(tuple.src, target, UDP, packet.at, Result::Refused);
-            }
-            Transport::Udp(_) | Transport::Ports(..) | Transport::None => {}
+            Transport::Icmp(_) | Transport::Udp(_) | Transport::Ports(..) | Transport::None => {}
         }
     }
 
-    fn handshake(&mut self, change: &Change) {
+    fn attempt(&mut self, change: &Change) {
         let source = change.client.ip();
-        let target = (change.server.ip(), TCP, change.server.port());
-        let at = change.at;
+        let (server, protocol, at) = (change.server, change.protocol, change.at);
+        if protocol == UDP && TRACEROUTE.contains(&server.port()) {
+            return;
+        }
+        let target = (server.ip(), protocol, server.port());
         match change.turn {
             Turn::Opened => self.both(source, target, at, |tell| match tell {
                 Tell::Host(attempts) => {
@@ -279,9 +285,15 @@ impl Detector for PortScan {
                     attempts.exemplars.add(change.journey);
                 }
             }),
-            Turn::Answered => self.ended(source, change.server, TCP, at, Result::Open),
-            Turn::Refused => self.ended(source, change.server, TCP, at, Result::Refused),
-            Turn::Unanswered => self.ended(source, change.server, TCP, at, Result::Unanswered),
+            Turn::Answered => self.ended(source, server, protocol, at, Result::Open),
+            Turn::Refused => self.ended(source, server, protocol, at, Result::Refused),
+            Turn::Unanswered if protocol == UDP => {
+                // At one port of many hosts, silence is what peer-to-peer clients meet all day.
+                if let Some(attempts) = self.hosts.get_mut(&(source, server.ip())) {
+                    attempts.end(at, (protocol, server.port()), Result::Quiet);
+                }
+            }
+            Turn::Unanswered => self.ended(source, server, protocol, at, Result::Unanswered),
             Turn::Completed => self.both(source, target, at, |tell| match tell {
                 Tell::Host(attempts) => attempts.proven += 1,
                 Tell::Port(attempts) => attempts.proven += 1,
@@ -294,10 +306,11 @@ impl Detector for PortScan {
         let hosts = std::mem::replace(&mut self.hosts, Bounded::new(1));
         let ports = std::mem::replace(&mut self.ports, Bounded::new(1));
         let mut findings = Vec::new();
-        for ((source, host), attempts) in hosts.into_oldest_first() {
+        for ((source, host), mut attempts) in hosts.into_oldest_first() {
             if !attempts.is_scan(PORTS) {
                 continue;
             }
+            attempts.settle();
             let name = |&(protocol, port): &(u8, u16)| format!("{}/{port}", ProtocolName(protocol));
             let text = Text {
                 title: format!(

@@ -157,6 +157,45 @@ fn udp_and_stealth_scans_are_found() {
 }
 
 #[test]
+fn a_udp_scan_is_found_though_icmp_is_rate_limited() {
+    for (refused, found) in [(6, 1), (0, 0)] {
+        let mut scene = Scene::new();
+        for port in 1..=60 {
+            let server = format!("{HOST}:{port}");
+            if port <= refused {
+                scene.unreachable(SCANNER, &server);
+            } else {
+                scene.frame(&sample::udp(&format!("{SCANNER}:5000"), &server, 1));
+            }
+        }
+        let findings = scene.findings();
+        assert_eq!(findings.len(), found, "{refused} refused");
+        if let Some(finding) = findings.first() {
+            assert!(
+                finding.evidence[0]
+                    .starts_with("60 of 60 attempts failed: 6 refused, 54 unanswered")
+            );
+        }
+    }
+}
+
+#[test]
+fn a_slow_server_whose_answers_come_late_is_left_alone() {
+    let mut scene = Scene::new();
+    for n in 0..60 {
+        let client = format!("10.0.0.1:{}", 50_000 + n);
+        scene.frame(&sample::udp(&client, "10.0.0.53:53", 30));
+        let late = sample::udp("10.0.0.53:53", &client, 90);
+        scene.frame(&late);
+        let tuple = late.tuple().expect("tuple");
+        let quoted = Quoted { tuple, ip_id: 0, ttl: 1, tcp_seq: None, echo: None, udp: None };
+        let icmp = Icmp { icmp_type: 3, code: 3, checksum: 0, rest: 0, quoted: Some(quoted) };
+        scene.frame(&sample::icmp("10.0.0.1", "10.0.0.53", icmp));
+    }
+    assert!(scene.findings().is_empty());
+}
+
+#[test]
 fn the_stack_confirms_what_it_answered() {
     let mut scene = Scene::new();
     scene.feed.manifest.origin = Origin::Kernel;

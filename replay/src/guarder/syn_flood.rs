@@ -21,11 +21,16 @@ use psc_formats::manifest::Origin;
 use crate::bounded::{Bounded, Top};
 use crate::view::detect::Finding;
 
+use super::attempt::{Change, Turn};
 use super::detect::{About, Context, Detector, Exemplars};
-use super::handshake::{Change, Turn};
 
 const WINDOW_NS: u64 = 10_000_000_000;
 const SYNS: u64 = 128;
+
+const TCP: u8 = 6;
+
+/// A source is named as an actor from this share of the SYNs: one in twenty.
+const NAMED_SHARE: u64 = 20;
 
 /// Servers watched at once.
 const TARGETS: usize = 4_096;
@@ -161,7 +166,10 @@ impl Detector for SynFlood {
         }
     }
 
-    fn handshake(&mut self, change: &Change) {
+    fn attempt(&mut self, change: &Change) {
+        if change.protocol != TCP {
+            return;
+        }
         let mut spill = Vec::new();
         let target = self.targets.entry(change.server, || Target::new(change.at), &mut spill);
         if change.turn == Turn::Opened {
@@ -235,11 +243,6 @@ fn finding(server: SocketAddr, target: &Target, context: &Context<'_>) -> Findin
              addresses are likely forged by few senders."
         ));
     }
-    let proof = if counts.completed == 0 {
-        "unproven: no handshake completed, so the address may be forged"
-    } else {
-        "unproven: the address of a SYN may be forged"
-    };
     Finding {
         id: "syn-flood".to_owned(),
         severity: "high".to_owned(),
@@ -254,12 +257,7 @@ fn finding(server: SocketAddr, target: &Target, context: &Context<'_>) -> Findin
                  net.core.somaxconn with the listener's backlog; limit SYNs per source rather than \
                  block addresses that may be forged."
             .to_owned(),
-        actors: target
-            .top
-            .most(5)
-            .into_iter()
-            .map(|(source, n)| format!("{source} ({n} SYNs; {proof})"))
-            .collect(),
+        actors: actors(target, more),
         targets: vec![server.to_string()],
         first: target.first,
         last: target.last,
@@ -269,6 +267,27 @@ fn finding(server: SocketAddr, target: &Target, context: &Context<'_>) -> Findin
             .map(str::to_owned)
             .to_vec(),
     }
+}
+
+/// Sources with a share worth naming; in a flood from forged addresses there is none.
+fn actors(target: &Target, more: &str) -> Vec<String> {
+    let proof = if target.floods.completed == 0 {
+        "unproven: no handshake completed, so addresses may be forged"
+    } else {
+        "unproven: the address of a SYN may be forged"
+    };
+    let mut actors: Vec<String> = target
+        .top
+        .most(5)
+        .into_iter()
+        .filter(|(_, n)| n.saturating_mul(NAMED_SHARE) >= target.floods.syns)
+        .map(|(source, n)| format!("{source} (at least {n} SYNs; {proof})"))
+        .collect();
+    if actors.is_empty() {
+        actors
+            .push(format!("{more}{} addresses with few SYNs each ({proof})", target.sources.len()));
+    }
+    actors
 }
 
 fn effect(server: IpAddr, context: &Context<'_>) -> String {

@@ -110,7 +110,10 @@ impl Locator {
         let Some((src, dst)) = headers.addresses() else { return };
         let bytes = ip_bytes(headers, len);
         if direction != Direction::Egress {
-            self.peers.packet(netns, src, Side::From { ttl: headers.ttl() }, bytes);
+            // What may not leave the link is sent with whatever TTL its protocol says.
+            let far = place::crosses_routers(src) && place::crosses_routers(dst);
+            let ttl = headers.ttl().filter(|_| far);
+            self.peers.packet(netns, src, Side::From { ttl }, bytes);
             if let Transport::Icmp(icmp) = &headers.transport {
                 self.router(src, matches!(headers.network, Network::V6(_)), icmp);
             }

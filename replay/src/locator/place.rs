@@ -70,6 +70,11 @@ pub(super) fn scope(address: IpAddr) -> &'static str {
     TABLE.iter().find(|(net, _)| net.contains(&address)).map_or(GLOBAL, |(_, scope)| scope)
 }
 
+/// Whether a packet with this source or destination can have passed routers.
+pub(super) fn crosses_routers(address: IpAddr) -> bool {
+    !matches!(scope(address), "link-local" | "multicast" | "broadcast" | "unspecified" | "loopback")
+}
+
 /// ISO 3166 code of the country in which the block of a global address is registered. That is where
 /// its holder registered it, not where it is used: anycast and multinational networks differ.
 pub(super) fn registered_country(address: IpAddr) -> Option<&'static str> {

@@ -1,4 +1,5 @@
-//! TCP handshakes from first SYN to their end, for the detectors that judge them.
+//! Attempts to reach somebody, from the first packet to what came of it: TCP handshakes, and the first
+//! datagram of each UDP exchange.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -19,17 +20,21 @@ const ANSWER_NS: u64 = 3_000_000_000;
 /// A SYN sent again sooner than this was not sent by a TCP that follows RFC 6298.
 const RETRY_NS: u64 = 900_000_000;
 
-/// Handshakes watched at once, in a flood tens of thousands a second.
-const HANDSHAKES: usize = 131_072;
+/// At the end of a recording there is no more to wait for: most round trips on the Internet take less
+/// than this.
+const FINAL_NS: u64 = 300_000_000;
 
-/// What happened to a handshake.
+/// Attempts watched at once, in a flood tens of thousands a second.
+const ATTEMPTS: usize = 131_072;
+
+/// What happened to an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
-    /// A new SYN.
+    /// A new SYN, or the first datagram between two ends.
     Opened,
     /// The same SYN again, as a real client does that gets no answer.
     Retried,
-    /// A SYN-ACK came.
+    /// A SYN-ACK or a datagram came back.
     Answered,
     /// The client acknowledged it: it is where it says it is.
     Completed,
@@ -41,11 +46,13 @@ pub(super) enum Turn {
     Unanswered,
 }
 
-/// One step of one handshake.
+/// One step of one attempt.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Change {
     pub(super) turn: Turn,
     pub(super) at: u64,
+    /// TCP or UDP.
+    pub(super) protocol: u8,
     pub(super) client: SocketAddr,
     pub(super) server: SocketAddr,
     /// TTL of the first SYN where it was seen.
@@ -57,7 +64,9 @@ pub(super) struct Change {
 #[derive(Clone, Copy, Debug)]
 struct Open {
     at: u64,
+    /// Of the SYN; 0 for UDP.
     seq: u32,
+    /// Of the SYN-ACK; 0 for an answered datagram.
     server_seq: Option<u32>,
     ttl: u8,
     journey: Option<JourneyId>,
@@ -66,7 +75,7 @@ struct Open {
 }
 
 #[derive(Debug)]
-pub(super) struct Handshakes {
+pub(super) struct Attempts {
     /// By tuple, client first.
     open: Bounded<FiveTuple, Open>,
     /// (when opened, which), in order.
@@ -74,13 +83,13 @@ pub(super) struct Handshakes {
     now: u64,
 }
 
-impl Default for Handshakes {
+impl Default for Attempts {
     fn default() -> Self {
-        Self { open: Bounded::new(HANDSHAKES), deadlines: VecDeque::new(), now: 0 }
+        Self { open: Bounded::new(ATTEMPTS), deadlines: VecDeque::new(), now: 0 }
     }
 }
 
-impl Handshakes {
+impl Attempts {
     pub(super) fn packet(&mut self, packet: &Packet<'_>, changes: &mut Vec<Change>) {
         self.now = self.now.max(packet.at);
         self.expire(self.now.saturating_sub(ANSWER_NS), changes);
@@ -91,11 +100,15 @@ impl Handshakes {
                 _ => icmp.icmp_type == 1,
             };
             if let Some(quoted) = icmp.quoted.filter(|_| unreachable) {
-                self.end(quoted.tuple, Turn::Refused, packet.at, changes);
+                self.unreachable(quoted.tuple, packet.at, changes);
             }
             return;
         }
-        let (Some(tcp), Some(tuple)) = (headers.tcp(), headers.tuple()) else { return };
+        let Some(tuple) = headers.tuple() else { return };
+        if matches!(headers.transport, Transport::Udp(_)) {
+            self.datagram(tuple, packet, changes);
+        }
+        let Some(tcp) = headers.tcp() else { return };
         match tcp.flags & (SYN | ACK | RST) {
             SYN => {
                 let ttl = headers.ttl().unwrap_or(0);
@@ -150,12 +163,48 @@ impl Handshakes {
             return;
         }
         let open = Open { at, seq, server_seq: None, ttl, journey: packet.journey, settled: false };
+        self.opened(tuple, open, changes);
+    }
+
+    /// The first datagram between two ends is an attempt, the first one back its answer. Both are
+    /// remembered after, so that a late answer to a closed port is no attempt of the answerer.
+    fn datagram(&mut self, tuple: FiveTuple, packet: &Packet<'_>, changes: &mut Vec<Change>) {
+        let at = packet.at;
+        if self.open.get_mut(&tuple).is_some() {
+            return;
+        }
+        if let Some(open) = self.open.get_mut(&tuple.reversed()) {
+            if open.server_seq.replace(0).is_none() {
+                changes.push(open.change(Turn::Answered, at, tuple.reversed()));
+            }
+            return;
+        }
+        let ttl = packet.headers.ttl().unwrap_or(0);
+        let open =
+            Open { at, seq: 0, server_seq: None, ttl, journey: packet.journey, settled: false };
+        self.opened(tuple, open, changes);
+    }
+
+    fn opened(&mut self, tuple: FiveTuple, open: Open, changes: &mut Vec<Change>) {
+        let at = open.at;
         *self.open.entry_or_forget(tuple, || open) = open;
         changes.push(open.change(Turn::Opened, at, tuple));
         self.deadlines.push_back((at, tuple));
-        if self.deadlines.len() > HANDSHAKES {
+        if self.deadlines.len() > ATTEMPTS {
             // Too many to wait for: the oldest goes unjudged rather than misjudged.
             self.deadlines.pop_front();
+        }
+    }
+
+    /// An ICMP error about an attempt that nobody had answered. The exchange stays known: later
+    /// datagrams of it are no new attempt.
+    fn unreachable(&mut self, tuple: FiveTuple, at: u64, changes: &mut Vec<Change>) {
+        if let Some(open) = self.open.get_mut(&tuple)
+            && open.server_seq.is_none()
+            && !open.settled
+        {
+            open.settled = true;
+            changes.push(open.change(Turn::Refused, at, tuple));
         }
     }
 
@@ -185,9 +234,9 @@ impl Handshakes {
         }
     }
 
-    /// The recording is over: what waited for at least one RTO had no answer.
+    /// The recording is over: what waited for longer than most round trips had no answer.
     pub(super) fn finish(&mut self, changes: &mut Vec<Change>) {
-        self.expire(self.now.saturating_sub(RETRY_NS), changes);
+        self.expire(self.now.saturating_sub(FINAL_NS), changes);
     }
 }
 
@@ -196,6 +245,7 @@ impl Open {
         Change {
             turn,
             at,
+            protocol: tuple.protocol,
             client: SocketAddr::new(tuple.src, tuple.sport),
             server: SocketAddr::new(tuple.dst, tuple.dport),
             ttl: self.ttl,
@@ -215,7 +265,7 @@ mod tests {
     const SECOND: u64 = 1_000_000_000;
 
     fn turns(packets: &[(u64, Headers)]) -> Vec<Turn> {
-        let mut handshakes = Handshakes::default();
+        let mut handshakes = Attempts::default();
         let mut changes = Vec::new();
         for (at, headers) in packets {
             handshakes.packet(&Packet { at: *at, journey: None, headers }, &mut changes);
@@ -233,17 +283,17 @@ mod tests {
         let wrong_ack = sample::tcp(C, S, ACK, 101, 77, 0);
         let reset = sample::tcp(S, C, RST | ACK, 0, 101, 0);
         let give_up = sample::tcp(C, S, RST, 101, 0, 0);
-        let later = sample::udp("10.0.0.3:1", "10.0.0.4:2", 0);
-        let quoted = Quoted {
-            tuple: syn.tuple().expect("tuple"),
-            ip_id: 0,
-            ttl: 1,
-            tcp_seq: None,
-            echo: None,
-            udp: None,
+        let later = sample::tcp("10.0.0.3:1", "10.0.0.4:2", ACK, 1, 1, 0);
+        let ask = sample::udp("10.0.0.1:5000", "10.0.0.2:53", 20);
+        let tell = sample::udp("10.0.0.2:53", "10.0.0.1:5000", 90);
+        let about = |packet: &Headers, code| {
+            let tuple = packet.tuple().expect("tuple");
+            let quoted = Quoted { tuple, ip_id: 0, ttl: 1, tcp_seq: None, echo: None, udp: None };
+            let icmp = Icmp { icmp_type: 3, code, checksum: 0, rest: 0, quoted: Some(quoted) };
+            sample::icmp("10.0.0.9", "10.0.0.1", icmp)
         };
-        let icmp = Icmp { icmp_type: 3, code: 13, checksum: 0, rest: 0, quoted: Some(quoted) };
-        let unreachable = sample::icmp("10.0.0.9", "10.0.0.1", icmp);
+        let unreachable = about(&syn, 13);
+        let (no_port, late) = (about(&ask, 3), about(&tell, 3));
         type Case = (&'static str, Vec<(u64, Headers)>, Vec<Turn>);
         let cases: Vec<Case> = vec![
             (
@@ -266,13 +316,21 @@ mod tests {
             ),
             ("unanswered", vec![(0, syn), (4 * SECOND, later)], vec![Opened, Unanswered]),
             ("unanswered at the end", vec![(0, syn), (SECOND, later)], vec![Opened, Unanswered]),
-            ("too early to say", vec![(0, syn), (SECOND / 2, later)], vec![Opened]),
+            ("too early to say", vec![(0, syn), (SECOND / 4, later)], vec![Opened]),
             (
                 "tried again",
                 vec![(0, syn), (SECOND, syn), (3 * SECOND, syn), (7 * SECOND, syn)],
                 vec![Opened, Retried, Retried, Unanswered, Retried],
             ),
             ("too fast for a retry", vec![(0, syn), (SECOND / 10, syn)], vec![Opened]),
+            (
+                "a datagram answered",
+                vec![(0, ask), (1, tell), (2, ask), (3, tell)],
+                vec![Opened, Answered],
+            ),
+            ("a datagram refused", vec![(0, ask), (1, no_port), (2, ask)], vec![Opened, Refused]),
+            ("an answer refused", vec![(0, ask), (1, tell), (2, late)], vec![Opened, Answered]),
+            ("a datagram unanswered", vec![(0, ask), (4 * SECOND, ask)], vec![Opened, Unanswered]),
         ];
         for (name, packets, expected) in cases {
             assert_eq!(turns(&packets), expected, "{name}");
@@ -281,7 +339,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_syns_stays_bounded() {
-        let mut handshakes = Handshakes::default();
+        let mut handshakes = Attempts::default();
         let mut changes = Vec::new();
         for n in 0..400_000_u32 {
             let src = format!("{}:9", std::net::Ipv4Addr::from(0x0b00_0000 + n));
@@ -292,7 +350,7 @@ mod tests {
             );
             changes.clear();
         }
-        assert!(handshakes.open.len() <= HANDSHAKES);
-        assert!(handshakes.deadlines.len() <= HANDSHAKES);
+        assert!(handshakes.open.len() <= ATTEMPTS);
+        assert!(handshakes.deadlines.len() <= ATTEMPTS);
     }
 }
