@@ -49,6 +49,9 @@ const TUNNELS: [&str; 14] = [
     "xfrm",
 ];
 
+/// Device kinds that are made of other devices and receive their packets.
+const UPPER: [&str; 8] = ["bridge", "bond", "team", "vlan", "macvlan", "macvtap", "ipvlan", "vrf"];
+
 /// Whether a packet with these headers, once received, can go on in the same skb as another one:
 /// IPIP, IPv6 in IP, GRE, ESP and AH by unwrapping, a fragment by reassembly.
 pub(super) fn may_be_unwrapped(headers: &Headers) -> bool {
@@ -112,6 +115,19 @@ pub(super) fn are_peers(from: DeviceId, to: DeviceId, tables: &Tables) -> bool {
         && from.id != to.id
         && from.peer_ifindex == to.ifindex
         && to.peer_ifindex == from.ifindex
+}
+
+/// Whether what was sent on `from` can be received on `to` without passing a backlog or GRO.
+pub(super) fn returns(from: DeviceId, to: DeviceId, tables: &Tables) -> bool {
+    // An ifb hands back what was redirected to it, on the device where it had come in.
+    tables.devices.get(&from).is_some_and(|device| device.kind == "ifb")
+        || are_peers(from, to, tables)
+}
+
+/// Whether `device` is above others and receives what they received.
+pub(super) fn is_upper(device: DeviceId, tables: &Tables) -> bool {
+    is_tunnel(device, tables)
+        || tables.devices.get(&device).is_some_and(|d| UPPER.contains(&d.kind.as_str()))
 }
 
 /// Whether `device` receives what another device received before.

@@ -3,8 +3,9 @@
 //! An skb's address is reused, so a journey belongs to one *generation* of an address.
 //!
 //! - A generation **opens** at a birth: `DeviceQueue` of a packet made here (`skb_iif` 0),
-//!   `BacklogQueue`, `GroReceive`, or `Receive` when the address is not known or its generation was
-//!   already received on that device and not sent since. None of these is a birth while this CPU
+//!   `BacklogQueue`, `GroReceive`, or `Receive` when the address is not known or its generation
+//!   cannot be received again: already received on that device and not sent since, read, or
+//!   received on a device that is not above another one. None of these is a birth while this CPU
 //!   is inside an unfinished transmit of the same skb (veth, loopback, stacked devices), nor on
 //!   the far side of the veth that the generation was sent into, nor on a tunnel device that gets
 //!   what another device received.
@@ -368,13 +369,28 @@ impl Journeys {
                 Some(Stage::Received(_)) => !clones::is_tunnel(event.device, tables),
                 _ => true,
             },
-            EventKind::Receive {} => match stage {
-                None => true,
-                Some(Stage::Received(device)) => device == event.device && device != DeviceId(0),
-                Some(_) => false,
-            },
+            EventKind::Receive {} => {
+                current.is_none_or(|slot| !self.receives_again(slot, event, tables))
+            }
             _ => false,
         }
+    }
+
+    /// Whether a `Receive` of the skb in `slot` can be of the packet that it was.
+    fn receives_again(&self, slot: u32, event: &Event, tables: &Tables) -> bool {
+        let generation = self.slab.get(slot);
+        let through = match generation.stage {
+            Stage::New | Stage::Arriving | Stage::Queued | Stage::Transmitting(_) => return true,
+            // Once read, or received on that device, it is not received there again.
+            Stage::Received(_) if generation.copied => return false,
+            Stage::Received(device) if device == event.device && device != DeviceId(0) => {
+                return false;
+            }
+            Stage::Received(_) => clones::is_upper(event.device, tables),
+            Stage::Transmitted(from) => clones::returns(from, event.device, tables),
+        };
+        // Anything can be redirected anywhere; then it still looks the same.
+        through || event.content != 0 && event.content == generation.content
     }
 
     /// Whether the stack may have made another packet of this skb at `event`, which then is the same
@@ -400,6 +416,12 @@ impl Journeys {
         let generation = self.slab.get(slot);
         let known = event.content != 0 && generation.content != 0;
         if known && event.content != generation.content {
+            return false;
+        }
+        // `skb_iif` is set when a packet is received and stays. A free without one, of an skb that was
+        // received, is of a packet made here that never reached a probe.
+        let made_here = matches!(event.kind, EventKind::Free { .. }) && event.iif == 0;
+        if made_here && !known && matches!(generation.stage, Stage::Received(_)) {
             return false;
         }
         let lost = !known
