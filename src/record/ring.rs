@@ -110,11 +110,15 @@ impl Ring {
         })
     }
 
-    /// Files written.
+    /// Where it is: in memory, then in files.
     pub(super) fn place(&self) -> String {
-        match (&self.target, self.written.last()) {
-            (Final::Files { .. }, Some(path)) => path.display().to_string(),
-            (Final::Files { .. } | Final::Stdout, _) => "standard output".to_owned(),
+        match (&self.target, self.written.as_slice()) {
+            (Final::Stdout, _) => "standard output".to_owned(),
+            (Final::Files { .. }, []) => "memory".to_owned(),
+            (Final::Files { .. }, [path]) => path.display().to_string(),
+            (Final::Files { .. }, [.., path]) => {
+                format!("{} files up to {}", self.written.len(), path.display())
+            }
         }
     }
 
