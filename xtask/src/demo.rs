@@ -224,12 +224,12 @@ fn replay(psc: &Path, root: &Path, recording: &Path) -> Result<()> {
     };
     println!();
     command::run(Command::new(psc).current_dir(root).args(["analyze", &here(recording)]))?;
-    command::run(
-        Command::new(psc)
-            .current_dir(root)
-            .args(["report", &here(recording), "--output"])
-            .arg(&report),
-    )?;
+    command::run(Command::new(psc).current_dir(root).args([
+        "report",
+        &here(recording),
+        "--output",
+        &here(&report),
+    ]))?;
     let (psc, recording) = (here(psc), here(recording));
     println!(
         "\nWrote {report}: open it in a browser; it needs no network.\n\nNext:\n  \

@@ -109,7 +109,7 @@ const SCENARIOS: &[Scenario] = &[
         traffic: &[Client(
             "hping3 -q -c 600 -i u1000 -S -p 8080 --rand-source $4 >/dev/null 2>&1 || true",
         )],
-        capture: true,
+        capture: false,
     },
     Scenario {
         name: "arp-conflict",
@@ -180,7 +180,7 @@ fn record(root: &Path, psc: &Path, scenario: &Scenario) -> Result<()> {
     let mut capturing = None;
     if scenario.capture {
         let mut tcpdump = pair.server.inside("tcpdump");
-        tcpdump.args(["-i", "eth0", "-U", "--immediate-mode", "-w"]).arg(&capture);
+        tcpdump.args(["-i", "eth0", "-U", "--immediate-mode", "-Z", "root", "-w"]).arg(&capture);
         capturing = Some(Running::start(tcpdump.stderr(Stdio::null()))?);
         interrupt::sleep(Duration::from_millis(500))?;
     }

@@ -1,9 +1,10 @@
 //! Two hosts on one machine: network namespaces joined by a veth pair, removed whatever happens.
 
+use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::command;
 
@@ -72,15 +73,22 @@ pub(crate) struct Pair {
     pub(crate) server: Netns,
     /// Whether this kernel does IPv6.
     pub(crate) ipv6: bool,
+    _lock: File,
 }
 
 impl Pair {
-    /// Creates both, named after `purpose` and our pid, with addresses on `eth0` at each end.
+    /// Creates both, named after `purpose`, with addresses on `eth0` at each end.
     pub(crate) fn create(purpose: &str) -> Result<Self> {
-        remove_orphans(purpose);
-        let own = std::process::id();
-        let client = Netns::create(format!("psc-{purpose}-{own}-client"))?;
-        let server = Netns::create(format!("psc-{purpose}-{own}-server"))?;
+        let lock = lock(purpose)?;
+        let [client, server] = ["client", "server"].map(|side| format!("psc-{purpose}-{side}"));
+        for left in [&client, &server].map(|name| Path::new("/run/netns").join(name)) {
+            // The lock is ours, so the run that made this was killed before it could remove it.
+            if let Some(name) = left.file_name().filter(|_| left.exists()) {
+                command::output(command::tool("ip").args(["netns", "del"]).arg(name))?;
+            }
+        }
+        let client = Netns::create(client)?;
+        let server = Netns::create(server)?;
         // Both ends are made inside, so the host never sees the devices.
         client.ip(&[
             "link",
@@ -103,30 +111,24 @@ impl Pair {
             }
             netns.ip(&["link", "set", "eth0", "up"])?;
         }
-        Ok(Self { client, server, ipv6 })
+        Ok(Self { client, server, ipv6, _lock: lock })
     }
 }
 
-/// Removes namespaces of earlier runs that were killed before they could.
-fn remove_orphans(purpose: &str) {
-    let Ok(list) = command::output(command::tool("ip").args(["netns", "list"])) else { return };
-    for name in list.lines().filter_map(|line| line.split_whitespace().next()) {
-        if orphaned(name, purpose, |pid| Path::new("/proc").join(pid).exists()) {
-            command::output(command::tool("ip").args(["netns", "del", name])).ok();
+/// One run of a purpose at a time, so that the names of its hosts can be plain. The kernel lets go of the
+/// lock with the process, however that ends.
+fn lock(purpose: &str) -> Result<File> {
+    let path = std::env::temp_dir().join(format!("psc-xtask-{purpose}.lock"));
+    let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            bail!("another `cargo xtask {purpose}` is running; wait for it to end")
+        }
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("cannot lock {}", path.display()))
         }
     }
-}
-
-fn orphaned(name: &str, purpose: &str, alive: impl Fn(&str) -> bool) -> bool {
-    let Some(rest) = name.strip_prefix("psc-").and_then(|rest| rest.strip_prefix(purpose)) else {
-        return false;
-    };
-    let mut parts = rest.strip_prefix('-').unwrap_or_default().split('-');
-    let (pid, side) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-    let ours = !pid.is_empty()
-        && pid.bytes().all(|byte| byte.is_ascii_digit())
-        && matches!(side, "client" | "server");
-    ours && parts.next().is_none() && !alive(pid)
 }
 
 #[cfg(test)]
@@ -134,13 +136,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_namespaces_of_dead_runs_are_removed() {
-        let alive = |pid: &str| pid == "7";
-        assert!(orphaned("psc-demo-8-client", "demo", alive));
-        for kept in
-            ["psc-demo-7-client", "psc-bench-8-client", "psc-demo-8-router", "psc-demo-x-client"]
-        {
-            assert!(!orphaned(kept, "demo", alive), "{kept}");
-        }
+    fn a_purpose_has_one_run_at_a_time() {
+        let first = lock("selftest").expect("nobody else tests this");
+        assert!(lock("selftest").is_err());
+        drop(first);
+        assert!(lock("selftest").is_ok());
     }
 }
