@@ -157,7 +157,7 @@ fn only_what_records_reads_a_clock() {
 fn offline_crates_are_portable() {
     #[rustfmt::skip]
     let patterns = [
-        "libc::", "std::os::linux", "std::arch", "core::arch", "asm!", "x86_64", "_rdtsc", "/proc/", "/sys/",
+        "libc::", "std::os::linux", "std::arch", "core::arch", "asm!", "x86_64", "_rdtsc",
         "from_ne_bytes", "to_ne_bytes",
     ];
     report(
