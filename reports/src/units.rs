@@ -66,6 +66,16 @@ pub fn column(longest: u64) -> (&'static str, fn(u64) -> String) {
     }
 }
 
+/// What stands where a quantity is not known: `unavailable: WHY`, whether or not the view's own
+/// words start so.
+pub(crate) fn unavailable(why: &str) -> String {
+    match why {
+        "" => "unavailable".to_owned(),
+        _ if why.starts_with("unavailable") => why.to_owned(),
+        _ => format!("unavailable: {why}"),
+    }
+}
+
 /// Bytes, in powers of 1000: `74 B`, `1.50 kB`, `3.40 MB`.
 pub fn bytes(value: u64) -> String {
     if value < 1_000 {

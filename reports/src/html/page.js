@@ -200,6 +200,4 @@
     }, { rootMargin: "-10% 0px -80% 0px" });
     all("main > section").forEach((section) => watch.observe(section));
   }
-
-  addEventListener("beforeprint", () => all("details").forEach((each) => { each.open = true; }));
 })();

@@ -88,11 +88,8 @@ pub(super) fn latency(report: &Report<'_>) -> Section {
     let table = rows.iter().map(|row| {
         let latency = &row.latency;
         let known = |ns| (latency.count > 0).then_some(ns);
-        let note = match (latency.count, row.note.as_str()) {
-            (0, "") => "unavailable".to_owned(),
-            (0, why) => format!("unavailable: {why}"),
-            (_, note) => note.to_owned(),
-        };
+        let note =
+            if latency.count == 0 { units::unavailable(&row.note) } else { row.note.clone() };
         Row::plain(vec![
             Cell::text(&row.direction),
             Cell::text(&row.from),

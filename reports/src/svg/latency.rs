@@ -78,8 +78,7 @@ pub(super) fn figure(rows: &[LayerLatency]) -> Figure {
                 ));
             }
             _ => {
-                let why = if row.note.is_empty() { "no sample" } else { row.note.as_str() };
-                let line = format!("unavailable: {why}");
+                let line = units::unavailable(&row.note);
                 let at = (MARGIN + LABELS, y + 32.0);
                 canvas.text(Font::Plain, "f-faint f-halo", at, inner - LABELS, &line);
             }

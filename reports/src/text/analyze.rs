@@ -131,13 +131,8 @@ fn latency(rows: &[LayerLatency], style: Style, out: &mut impl Write) -> fmt::Re
         let latency = &row.latency;
         let known = latency.count > 0;
         let cell = |ns| if known { units::duration(ns) } else { "–".to_owned() };
-        let note = if known {
-            escape::terminal(&row.note).into_owned()
-        } else if row.note.is_empty() {
-            "unavailable".to_owned()
-        } else {
-            format!("unavailable: {}", escape::terminal(&row.note))
-        };
+        let note = if known { row.note.clone() } else { units::unavailable(&row.note) };
+        let note = escape::terminal(&note).into_owned();
         table.row(vec![
             or_dash(&row.direction),
             or_dash(&row.from),

@@ -23,7 +23,7 @@ pub fn info(view: &InfoView, style: Style, out: &mut impl Write) -> fmt::Result 
             words("status", 12),
         ]);
         for (name, method, status, events) in &view.probes {
-            let failed = !matches!(status.as_str(), "attached" | "");
+            let failed = status.starts_with("failed");
             table.painted(
                 failed.then_some(Ink::Warn),
                 vec![units::count(*events), or_dash(name), or_dash(method), or_dash(status)],
