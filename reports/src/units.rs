@@ -76,6 +76,12 @@ pub(crate) fn unavailable(why: &str) -> String {
     }
 }
 
+/// A tracepoint without its subsystem, `net_dev_queue` of `net:net_dev_queue`, for figures and
+/// paths, where the layer beside it says as much.
+pub(crate) fn probe_name(probe: &str) -> &str {
+    probe.rsplit_once(':').map_or(probe, |(_, name)| name)
+}
+
 /// Bytes, in powers of 1000: `74 B`, `1.50 kB`, `3.40 MB`.
 pub fn bytes(value: u64) -> String {
     if value < 1_000 {

@@ -1,6 +1,6 @@
 //! Single journeys, as ladders and as tables of their steps.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use maud::{Markup, html};
 use psc_replay::view::trace::{Journey, TraceView};
@@ -11,8 +11,8 @@ use crate::{svg, units};
 
 /// Journeys held by the page.
 const SHOWN: usize = 150;
-/// Journeys drawn open, as ladders: those offered for a reason, then the first.
-const OPEN: usize = 6;
+/// Journeys drawn open of each role: more of one kind look alike.
+const OPEN: usize = 2;
 /// Steps in a journey's table.
 const STEPS: usize = 64;
 /// Bytes after which no further journey is added.
@@ -24,6 +24,7 @@ pub(super) fn section(trace: &TraceView) -> (Section, Held) {
     let mut open = Vec::new();
     let mut closed = String::new();
     let mut held = BTreeSet::new();
+    let mut roles: BTreeMap<&str, usize> = BTreeMap::new();
     for (index, journey) in trace.exemplars.iter().take(SHOWN).enumerate() {
         if closed.len() > BYTES {
             break;
@@ -32,7 +33,9 @@ pub(super) fn section(trace: &TraceView) -> (Section, Held) {
         if !held.insert(journey.id) {
             continue;
         }
-        if open.len() < OPEN && (!journey.role.is_empty() || index < 3) {
+        let alike = roles.entry(journey.role.as_str()).or_insert(0usize);
+        *alike += 1;
+        if *alike <= OPEN && (!journey.role.is_empty() || index < 2) {
             open.push(drawn(trace, journey, start));
         } else {
             closed.push_str(&folded(trace, journey, start).into_string());

@@ -210,7 +210,7 @@ fn path_steps(path: &PathRow) -> Markup {
                     span.layer { (t(&step.layer)) " " }
                 }
                 code title=[(!step.function.is_empty()).then(|| t(&step.function).into_string())] {
-                    (t(&step.probe))
+                    (t(units::probe_name(&step.probe)))
                 }
             }
             @if rest > 0 { span.faint { " and " (rest) " more" } }

@@ -5,6 +5,7 @@ use maud::{Markup, html};
 use super::Report;
 use super::cells::t;
 use crate::units;
+use crate::units::probe_name;
 
 /// How sure a reader may be.
 enum Sure {
@@ -145,7 +146,7 @@ fn confidence(report: &Report<'_>) -> Markup {
     let what = &report.trace.provenance.completeness;
     let totals = &report.trace.journeys;
     let (class, word) = match sure(report) {
-        Sure::Whole => ("sure whole", "Complete recording"),
+        Sure::Whole => ("sure whole", "Complete"),
         Sure::Lossy => ("sure lossy", "Incomplete recording"),
         Sure::Unknown => ("sure", "Completeness unknown"),
         Sure::Unclosed => ("sure", "No end mark: the recording was cut off or is still running"),
@@ -240,7 +241,7 @@ fn slow_step(journey: &psc_replay::view::trace::Journey) -> Markup {
     html! {
         span.faint {
             ", " (units::duration(after.delta_ns)) " of it between "
-            (t(&before.probe)) " and " (t(&after.probe))
+            (t(probe_name(&before.probe))) " and " (t(probe_name(&after.probe)))
         }
     }
 }

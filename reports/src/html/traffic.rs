@@ -119,7 +119,7 @@ pub(super) fn latency(report: &Report<'_>) -> Section {
             num("p99"),
             num("p99.9"),
             num("Max"),
-            text("Note"),
+            words("Note"),
         ],
         rows: 100,
         bytes: 200_000,

@@ -84,9 +84,9 @@ fn gap(delta_ns: u64) -> f64 {
     STEP + ((delta_ns as f64 / 100.0).max(1.0).log10() * 9.0).min(54.0)
 }
 
-/// What a step says beside its mark: first line, second line.
+/// What a step says beside its mark: the functions after its probe, then its second line.
 fn words(step: &JourneyStep) -> (String, String) {
-    let mut first = step.probe.clone();
+    let mut functions = String::new();
     let mark = match step.stack_evidence.as_str() {
         "inferred" => "~",
         "contradicted" => "!",
@@ -97,11 +97,8 @@ fn words(step: &JourneyStep) -> (String, String) {
         .iter()
         .map(|frame| frame.split_once("+0x").map_or(frame.as_str(), |(name, _)| name));
     for (index, name) in names.enumerate() {
-        first.push_str(if index == 0 { "  " } else { " < " });
-        if index == 0 {
-            first.push_str(mark);
-        }
-        first.push_str(name);
+        functions.push_str(if index == 0 { mark } else { " < " });
+        functions.push_str(name);
     }
     let mut second = Vec::new();
     for part in [&step.device, &step.context, &step.detail, &step.lineage] {
@@ -112,7 +109,7 @@ fn words(step: &JourneyStep) -> (String, String) {
     if !step.headers.is_empty() {
         second.push(format!("now {}", step.headers));
     }
-    (first, second.join(" · "))
+    (functions, second.join(" · "))
 }
 
 /// A shape for what was running: disc for a task, square for softirq, diamond for hardirq.
@@ -193,7 +190,7 @@ pub(super) fn figure(journey: &Journey) -> Figure {
     for (index, lane) in lanes.iter().enumerate() {
         let name = match lane.netns {
             "" if lanes.len() == 1 => "",
-            "" => "not recorded",
+            "" => "netns unknown",
             name => name,
         };
         let class = if index % 2 == 0 { "f-band" } else { "f-band-alt" };
@@ -297,13 +294,13 @@ fn draw_step(canvas: &mut Canvas, journey: &Journey, row: &Row<'_>, at: (f64, f6
     let (_, write) = units::column(journey.duration_ns);
     let since = write(step.at.saturating_sub(journey.first));
     canvas.text(Font::Small, "f-ink f-end f-num", (TIME_END, row.y + 4.0), 80.0, &since);
-    let (first, second) = words(step);
-    let probe_px = Font::Mono.width(&Font::Mono.fit(&step.probe, WORDS));
-    canvas.text(Font::Mono, "f-ink f-b", (x, row.y), WORDS, &step.probe);
-    let functions = first.strip_prefix(step.probe.as_str()).unwrap_or_default().trim_start();
+    let (functions, second) = words(step);
+    let probe = units::probe_name(&step.probe);
+    let probe_px = Font::Mono.width(&Font::Mono.fit(probe, WORDS));
+    canvas.text(Font::Mono, "f-ink f-b", (x, row.y), WORDS, probe);
     if !functions.is_empty() {
         let room = WORDS - probe_px - 14.0;
-        canvas.text(Font::Mono, "f-faint", (x + probe_px + 14.0, row.y), room, functions);
+        canvas.text(Font::Mono, "f-faint", (x + probe_px + 14.0, row.y), room, &functions);
     }
     canvas.text(Font::Small, "f-faint", (x, row.y + 14.0), WORDS, &second);
     canvas.raw(format_args!("</g>"));

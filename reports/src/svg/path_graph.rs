@@ -161,8 +161,11 @@ fn edges(canvas: &mut Canvas, graph: &PathGraph, spots: &BTreeMap<usize, Spot>) 
         let dash = match edge.kind.as_str() {
             "lineage" => " f-e-lineage",
             "effect" => " f-e-effect",
+            "call" => " f-e-call",
             _ => "",
         };
+        // Known from stacks only: hollow, like the marks of such functions.
+        let hollow = if edge.kind == "call" { " f-hollow" } else { "" };
         let end = curve(*from, *to, way, thick);
         let mut tip = format!(
             "{} {} to {} {}: {}",
@@ -192,7 +195,7 @@ fn edges(canvas: &mut Canvas, graph: &PathGraph, spots: &BTreeMap<usize, Spot>) 
         canvas.raw(format_args!(
             "<g class=\"f-edge\" data-from=\"{}\" data-to=\"{}\"><title>{}</title>\
              <path class=\"f-e {colour}{dash}\" stroke-width=\"{}\" \
-             d=\"{}\"/><path class=\"{fill}\" d=\"{}\"/></g>",
+             d=\"{}\"/><path class=\"{fill}{hollow}\" d=\"{}\"/></g>",
             edge.from,
             edge.to,
             escape::markup(&tip),
@@ -333,22 +336,24 @@ fn legend(canvas: &mut Canvas, y: f64) -> f64 {
         x
     };
     canvas.circle("f-n", (MARGIN + 10.0, y - 4.0), 5.0);
-    let next = item(canvas, "observed at a probe", 12.0);
+    let next = item(canvas, "observed", 12.0);
     canvas.circle("f-n f-n-stack", (next + 6.0, y - 4.0), 5.0);
-    let next = item(canvas, "seen in kernel stacks", 18.0);
+    let next = item(canvas, "from stacks", 18.0);
     canvas.drop_sign((next + 8.0, y - 4.0), 7.0);
-    let next = item(canvas, "packets dropped here", 20.0);
+    let next = item(canvas, "drops here", 20.0);
     canvas
         .raw(format_args!("<path class=\"f-in\" d=\"{}\"/>", arrowhead(next + 6.0, y, 5.0, -9.0)));
     let next = item(canvas, "towards the application", 16.0);
     let head = arrowhead(next + 6.0, y - 9.0, 5.0, 9.0);
     canvas.raw(format_args!("<path class=\"f-out\" d=\"{head}\"/>"));
     let next = item(canvas, "towards the wire", 16.0);
-    let dash = (next, y - 4.0);
-    canvas.line("f-e f-e-side f-e-lineage", dash, (next + 28.0, y - 4.0));
+    let hollow = arrowhead(next + 6.0, y - 9.0, 5.0, 9.0);
+    canvas.raw(format_args!("<path class=\"f-faint f-hollow\" d=\"{hollow}\"/>"));
+    let next = item(canvas, "call, from stacks", 16.0);
+    canvas.line("f-e f-e-side f-e-lineage", (next, y - 4.0), (next + 28.0, y - 4.0));
     let next = item(canvas, "clone, copy, NAT", 34.0);
     canvas.line("f-e f-e-side f-e-effect", (next, y - 4.0), (next + 28.0, y - 4.0));
-    item(canvas, "effect on another packet", 34.0);
+    item(canvas, "effect on another", 34.0);
     let note =
         "size of a mark: logarithm of its events · width of an arrow: square root of its steps";
     canvas.text(Font::Small, "f-faint", (MARGIN + 4.0, y + 20.0), WIDTH, note);

@@ -75,7 +75,7 @@ fn path_words(steps: &[PathStep]) -> String {
             line.push_str(&escape::terminal(&step.layer));
             line.push(':');
         }
-        line.push_str(&escape::terminal(&step.probe));
+        line.push_str(&escape::terminal(units::probe_name(&step.probe)));
         if !step.function.is_empty() && step.function != step.probe {
             line.push('(');
             line.push_str(&escape::terminal(&step.function));
