@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-mod record;
+pub(crate) mod record;
 pub(crate) mod values;
 
-pub(crate) use record::{BytesPolicy, Profile, RecordArgs, StackPolicy};
+pub(crate) use record::RecordArgs;
 pub(crate) use values::TimeRange;
 
 /// A flight recorder for the Linux network stack.

@@ -142,9 +142,20 @@ fn usage(error: &clap::Error) -> ExitCode {
             let message = message.strip_prefix("error: ").unwrap_or(message);
             let parts: Vec<&str> =
                 message.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-            fail(&format!("{}; see `psc --help`", parts.join("; ")))
+            fail(&format!("{}; see `psc {}--help`", parts.join("; "), verb_given()))
         }
     }
+}
+
+/// The verb on the command line with a space after it, empty when there is none.
+fn verb_given() -> String {
+    let cli = Cli::command();
+    let known = |word: &String| cli.find_subcommand(word).is_some();
+    std::env::args_os()
+        .filter_map(|word| word.into_string().ok())
+        .skip(1)
+        .find(known)
+        .map_or(String::new(), |verb| verb + " ")
 }
 
 #[cfg(test)]

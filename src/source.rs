@@ -72,6 +72,10 @@ pub(crate) fn replay(
     bar.finish_and_clear();
     let mut pass = passed.with_context(|| format!("cannot read {}", name(input)))?;
     pass.provenance.source = name(input);
+    console.detail(&format!(
+        "read {}: {} events, {} with packet bytes",
+        pass.provenance.source, pass.provenance.events, pass.provenance.packets
+    ));
     Ok(Replayed { manifest, pass })
 }
 

@@ -106,7 +106,7 @@ fn no_help_line_is_wider_than_a_page() {
 
 #[test]
 fn mistakes_on_the_command_line_are_one_line() {
-    assert_error(&["trace", "x.psc", "-t", "3s"], &["3s", "FROM..TO"]);
+    assert_error(&["trace", "x.psc", "-t", "3s"], &["3s", "FROM..TO", "psc trace --help"]);
     assert_error(&["trace", "x.psc", "-t", "3s..1s"], &["before"]);
     assert_error(&["analyze", "x.psc", "--fromat", "json"], &["--format"]);
     assert_error(&["analyze", "x.psc", "--format", "yaml"], &["yaml", "json"]);

@@ -473,11 +473,12 @@ fn mistakes_are_named_before_anything_is_attached() {
     let fresh = dir.path().join("fresh.psc");
     let fresh = fresh.to_str().unwrap();
     #[rustfmt::skip]
-    let cases: [(&[&str], &[&str]); 6] = [
+    let cases: [(&[&str], &[&str]); 7] = [
         (&["-o", taken, "--for", "1s"],                                &["taken.psc", "--force"]),
         (&["-o", missing.to_str().unwrap(), "--for", "1s"],            &["no/such/dir"]),
         (&["-o", fresh, "-i", "psc-t-none0", "--for", "1s"],           &["psc-t-none0", "there are", "lo"]),
         (&["-o", fresh, "--netns", "psc-t-nowhere", "--for", "1s"],    &["psc-t-nowhere"]),
+        (&["-o", fresh, "--", "/no/such/program"],                     &["/no/such/program"]),
         (&["-o", fresh, "-f", "tcp.prot == 1", "--for", "1s"],         &["column 1", "tcp.port"]),
         (&["-o", fresh, "-f", "drop.reason == \"NO_SOCKET\""],         &["psc trace -f"]),
     ];
@@ -489,6 +490,7 @@ fn mistakes_are_named_before_anything_is_attached() {
         for word in words {
             assert!(said.contains(word), "{args:?} does not say {word:?}: {said}");
         }
+        assert!(!Path::new(fresh).exists(), "{args:?} left a file");
     }
     assert_eq!(fs::read_to_string(taken).unwrap(), "precious");
     assert!(!Path::new(fresh).exists());

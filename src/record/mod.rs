@@ -33,7 +33,8 @@ use psc_formats::{Batch, EventSource, Fact, Manifest, Progress};
 use psc_replay::expr::{Expr, Scope};
 
 use crate::Verdict;
-use crate::cli::{BytesPolicy, Profile, RecordArgs, StackPolicy};
+use crate::cli::RecordArgs;
+use crate::cli::record::{BytesPolicy, Profile, StackPolicy};
 use crate::output::{Console, is_dash};
 use child::{Invoker, Running};
 use filter::Filtered;
@@ -97,7 +98,13 @@ pub(crate) fn run(args: &RecordArgs, console: Console) -> anyhow::Result<Verdict
         Destination::open(args, &manifest, to_stdout, &signals, &tally, invoker.as_ref())?;
     let mut command = match args.command.as_slice() {
         [] => None,
-        line => Some(Running::start(line, invoker.as_ref(), to_stdout)?),
+        line => match Running::start(line, invoker.as_ref(), to_stdout) {
+            Ok(running) => Some(running),
+            Err(error) => {
+                store.discard();
+                return Err(error);
+            }
+        },
     };
     privilege::drop_unneeded(Remaining {
         creates_files: store.creates_files(),
@@ -294,6 +301,15 @@ impl Destination {
         match self {
             Self::Stream(stream) => stream.place(),
             Self::Ring(ring) => ring.place(),
+        }
+    }
+
+    /// Removes what nothing was recorded into.
+    fn discard(self) {
+        match self {
+            Self::Stream(stream) => stream.discard(),
+            // It makes its files at the end.
+            Self::Ring(_) => {}
         }
     }
 

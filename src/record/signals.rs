@@ -22,7 +22,9 @@ impl Signals {
     pub(super) fn install() -> anyhow::Result<Self> {
         let signals =
             Self { stop: Arc::new(AtomicBool::new(false)), dump: Arc::new(AtomicBool::new(false)) };
-        for signal in [SIGINT, SIGTERM, SIGHUP] {
+        // Under nohup the terminal's end is no reason to stop.
+        let hangup = if is_ignored(SIGHUP) { None } else { Some(SIGHUP) };
+        for signal in [SIGINT, SIGTERM].into_iter().chain(hangup) {
             // Handlers run in this order: the first signal finds `stop` unset and sets it, the second
             // finds it set.
             flag::register_conditional_shutdown(signal, ABORTED, Arc::clone(&signals.stop))
@@ -53,5 +55,15 @@ impl Signals {
     /// Whether the ring was asked for since the last call.
     pub(super) fn take_dump(&self) -> bool {
         self.dump.swap(false, Ordering::Relaxed)
+    }
+}
+
+/// Whether whoever started us had the signal ignored.
+fn is_ignored(signal: i32) -> bool {
+    // SAFETY: all zero is a valid `sigaction`; the kernel fills it, and nothing is changed.
+    unsafe {
+        let mut current: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, std::ptr::null(), &raw mut current) == 0
+            && current.sa_sigaction == libc::SIG_IGN
     }
 }

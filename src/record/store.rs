@@ -164,6 +164,15 @@ impl Stream {
         }
     }
 
+    /// Removes the file that was just created.
+    pub(super) fn discard(self) {
+        if matches!(self.target, Target::Files(_))
+            && self.path.symlink_metadata().is_ok_and(|meta| meta.is_file())
+        {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+
     /// Whether more files may come.
     pub(super) fn rotates(&self) -> bool {
         self.rotation.is_on()
