@@ -31,6 +31,7 @@ mod linux {
                 "-q" => quiet = true,
                 "full" => options.profile = Profile::Full,
                 "empty" => options.empty = true,
+                "stacks=learn" => {}
                 "stacks=off" => options.stacks = StackPolicy::Off,
                 "stacks=all" => options.stacks = StackPolicy::All,
                 "bytes=every" => options.bytes = BytesMode::Every,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use libbpf_rs::libbpf_sys;
 use libbpf_rs::{Link, MapCore as _, MapFlags, Object, ObjectBuilder, OpenObject};
-use psc_formats::fact::{Fact, LossFact};
+use psc_formats::fact::{Fact, LossFact, NoticeFact, Severity};
 use psc_formats::manifest::{Manifest, Origin, ProbeStatus};
 use psc_formats::{Batch, EventSource, Ns, Progress, SourceError};
 
@@ -114,6 +114,12 @@ impl LiveSource {
         } else {
             Symbols::read()
         };
+        if !symbols.usable() && !options.empty {
+            pending.push(notice(
+                "the kernel hides its addresses (/proc/kallsyms needs CAP_SYSLOG and kernel.kptr_restrict below 2): functions have no names".to_owned(),
+                1,
+            ));
+        }
         let stacks = Stacks::new(symbols, cpu_count, levels);
         let decoder = Decoder::new(stacks, devices, cpu_count, options.snaplen != Some(0));
         let links = attach::attach(&object, &mut status)?;
@@ -224,6 +230,7 @@ impl LiveSource {
         if now - self.looked_at >= LOOK_EVERY_NS || self.stopped {
             self.looked_at = now;
             self.tell_aggregates(batch);
+            self.tell_malformed(batch);
             let applied = self.wanted.apply(
                 &self.filter,
                 &mut self.decoder.devices,
@@ -235,6 +242,19 @@ impl LiveSource {
                     .facts
                     .push(notice(format!("the filter could not be kept up to date: {e}"), 1));
             }
+        }
+    }
+
+    /// Records that made no sense would be a fault of ours: never silent.
+    fn tell_malformed(&mut self, batch: &mut Batch) {
+        let count = std::mem::take(&mut self.decoder.malformed);
+        if count > 0 {
+            batch.facts.push(Fact::Notice(NoticeFact {
+                at: kernel::now(),
+                severity: Severity::Error,
+                text: "records from the kernel that psc could not decode were left out".to_owned(),
+                count,
+            }));
         }
     }
 

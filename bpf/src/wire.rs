@@ -112,7 +112,7 @@ mirror! {
     Cpu = psc_cpu {
         seq = seq: u64, ring_full = ring_full: u64, missed_stacks = missed_stacks: u64,
         unreadable = unreadable: u64, filtered = filtered: u64, aggregated = aggregated: u64,
-        samples = samples: u32, pad = pad: u32, pad2 = pad2: u64, lost = lost: [u64; PROBES],
+        samples = samples: u32, pad = pad: u32, preempt_count = preempt_count: u64, lost = lost: [u64; PROBES],
     }
     /// What is fixed before load.
     Config = psc_config {

@@ -13,24 +13,30 @@
  * kernel has; but the running task leads to `runqueues`, another variable of the same per-CPU
  * area, and BTF has the offsets of both. Others keep it in the task.
  */
-static __always_inline int preempt_count(void)
+static __always_inline int preempt_count(const struct here *here)
 {
+	struct task_struct *task;
+	struct rq *rq;
+	int count;
+
 	if (bpf_core_field_exists(struct task_struct___plain, thread_info.preempt_count)) {
-		struct task_struct___plain *task = (void *)bpf_get_current_task_btf();
+		struct task_struct___plain *plain = (void *)bpf_get_current_task_btf();
 
-		return task->thread_info.preempt_count;
+		return plain->thread_info.preempt_count;
 	}
-	if (config.preempt_delta && bpf_core_field_exists(struct cfs_rq, rq) &&
-	    bpf_core_field_exists(struct sched_entity, cfs_rq)) {
-		struct task_struct *task = (void *)bpf_get_current_task_btf();
-		struct rq *rq = task->se.cfs_rq->rq;
-		int count;
-
-		if (rq && !bpf_probe_read_kernel(&count, sizeof(count),
-						 (void *)rq + config.preempt_delta))
-			return count;
+	if (!config.preempt_delta || !bpf_core_field_exists(struct cfs_rq, rq) ||
+	    !bpf_core_field_exists(struct sched_entity, cfs_rq))
+		return -1;
+	if (!here->cpu->preempt_count) {
+		task = (void *)bpf_get_current_task_btf();
+		rq = task->se.cfs_rq->rq;
+		if (!rq)
+			return -1;
+		here->cpu->preempt_count = (__u64)((void *)rq + config.preempt_delta);
 	}
-	return -1;
+	if (bpf_probe_read_kernel(&count, sizeof(count), (void *)here->cpu->preempt_count))
+		return -1;
+	return count;
 }
 
 static __always_inline bool serves_softirq(int count)
@@ -88,7 +94,7 @@ static __noinline void name_task(const struct here *here, __u32 tid, __u32 pid)
 
 static __always_inline __u32 context_here(const struct here *here)
 {
-	int count = preempt_count();
+	int count = preempt_count(here);
 	__u64 id;
 
 	if (count == -1)

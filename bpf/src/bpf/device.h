@@ -41,7 +41,10 @@ static __noinline bool passes_filter(__u32 netns, __u32 ifindex)
 
 	if (!f)
 		return true;
-	if (f->namespaces && netns && !bpf_map_lookup_elem(&namespaces, &netns))
+	/* Nothing says where this is: what the filter wants was marked when it was born. */
+	if (!netns)
+		return !f->namespaces && !f->interfaces;
+	if (f->namespaces && !bpf_map_lookup_elem(&namespaces, &netns))
 		return false;
 	return !f->interfaces || !ifindex || bpf_map_lookup_elem(&interfaces, &key);
 }

@@ -90,6 +90,8 @@ static __always_inline int skb_event(void *ctx, const struct ask ask, struct sk_
 	}
 	if (!dev && !sk && !skb->protocol)
 		return 0;
+	if (!dev && sk)
+		rec->netns = netns_of(sk->__sk_common.skc_net.net);
 
 	slot = skb_slot(skb, &tag);
 	if (!slot)

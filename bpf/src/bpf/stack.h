@@ -52,9 +52,9 @@ static __always_inline bool time_to_confirm(__u32 seq, __u8 level)
 static __always_inline void put_stack(void *ctx, const struct here *here, struct psc_record *rec,
 				      __u32 key, bool discards)
 {
-	__u32 slot, index, level, zero = 0, sample;
+	__u32 slot, other, index, level, zero = 0, sample;
 	struct psc_levels *table;
-	__u64 *entry, learned;
+	__u64 *entry, *second, learned;
 
 	if (config.stacks == PSC_STACKS_OFF)
 		return;
@@ -67,12 +67,24 @@ static __always_inline void put_stack(void *ctx, const struct here *here, struct
 		rec->path = sample;
 		return;
 	}
-	slot = key & (PSC_PATHS - 1);
 	level = (key >> 12) & (PSC_LEVELS - 1);
+	slot = key & (PSC_PATHS - 1);
 	index = here->id * PSC_PATHS + slot;
 	entry = bpf_map_lookup_elem(&paths, &index);
 	if (!entry)
 		return;
+	if (*entry && *entry >> 32 != key) {
+		/* Two slots to choose from: keys that collide in one would learn for ever. */
+		other = (key >> 20) & (PSC_PATHS - 1);
+		index = here->id * PSC_PATHS + other;
+		second = bpf_map_lookup_elem(&paths, &index);
+		if (!second)
+			return;
+		if (!*second || *second >> 32 == key || here->cpu->seq & 1) {
+			entry = second;
+			slot = other;
+		}
+	}
 	learned = *entry;
 	rec->path = slot << 16 | (learned & 0xffff);
 	if (learned && learned >> 32 == key) {

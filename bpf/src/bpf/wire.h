@@ -164,7 +164,8 @@ struct psc_cpu {
 	__u64 aggregated;
 	__u32 samples;
 	__u32 pad;
-	__u64 pad2;
+	/* Where this CPU's preemption count is, once found. */
+	__u64 preempt_count;
 	__u64 lost[PSC_PROBES];
 };
 
