@@ -44,6 +44,9 @@ const NANOSECONDS: u64 = 1_000_000_000;
 /// How far apart neighbouring packets are believed to be, seconds.
 const DAY: u64 = 24 * 60 * 60;
 
+/// How far apart they may be when all else is right.
+const YEAR: u64 = 366 * DAY;
+
 /// Largest packet looked for behind damage: libpcap's maximum.
 const RESYNC_PACKET: usize = 256 << 10;
 
@@ -109,7 +112,7 @@ impl Walker {
         }
         let last = common.last.0 / NANOSECONDS;
         if !self.sound(&record, last) {
-            let ahead = window.peek(2 * header_len + record.caplen);
+            let ahead = window.peek(header_len + record.caplen + RESYNC_PACKET);
             if !self.followed(ahead, &record, last) {
                 return self.resync(window, common);
             }
@@ -178,19 +181,24 @@ impl Walker {
         }
     }
 
-    /// Whether an odd `record` (its clock was set, its writer did not know the wire length) is one all
-    /// the same, because another follows it in its place and near it in time.
+    /// Whether an odd `record` (days after the one before, its clock set, its writer ignorant of the
+    /// wire length) is one all the same: by what follows it, the surer the less else speaks for it.
     fn followed(&self, ahead: &[u8], record: &Record, last: u64) -> bool {
         let seconds = u64::from(record.seconds);
         let at = self.format.record + record.caplen;
+        let sound = self.sound(record, 0);
         let Some(bytes) = ahead.get(at..at + self.format.record) else {
             // The end of the file, in order or cut.
-            let fits = ahead.len() == at || record.caplen <= record.len as usize;
-            return fits && (last == 0 || seconds.abs_diff(last) <= DAY);
+            let ends_here = ahead.len() >= at;
+            let gap = if last == 0 { 0 } else { seconds.abs_diff(last) };
+            return (ends_here && (sound || gap <= DAY)) || (sound && gap <= YEAR);
         };
         let next = self.header(bytes);
-        let near = |second: u64| second.abs_diff(u64::from(next.seconds)) <= DAY;
-        next.caplen <= self.largest && (near(last) || near(seconds))
+        let after = u64::from(next.seconds);
+        let gap = after.abs_diff(last).min(after.abs_diff(seconds));
+        (next.caplen <= self.largest && gap <= DAY)
+            || (self.sound(&next, 0) && gap <= YEAR)
+            || (sound && self.plausible(ahead, at, 0, 3))
     }
 
     /// Whether `records` records, sound in themselves, follow each other from `at` on.

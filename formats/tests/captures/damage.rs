@@ -66,6 +66,32 @@ fn every_byte_damaged() {
     }
 }
 
+/// Sparse captures, set clocks and writers that do not know the wire length are odd, not damaged.
+#[test]
+fn odd_records_are_kept() {
+    let header = &capture("ethernet.pcap")[..24];
+    #[rustfmt::skip]
+    let cases: [(&str, &[(u32, u32)]); 5] = [
+        // seconds and wire length of each record
+        ("a packet a month",       &[(1_000_000_000, 60), (1_002_600_000, 60), (1_005_200_000, 60), (1_007_800_000, 60)]),
+        ("a packet in ten years",  &[(1_000_000_000, 60), (1_300_000_000, 60)]),
+        ("clock set back",         &[(1_700_000_000, 60), (1_700_000_001, 60), (5, 60), (6, 60), (7, 60)]),
+        ("wire length not known",  &[(1_700_000_000, 0), (1_700_000_001, 0), (1_700_000_002, 0)]),
+        ("merged, not sorted",     &[(1_700_000_000, 60), (1_200_000_000, 60), (1_700_000_001, 60), (1_200_000_001, 60)]),
+    ];
+    for (name, records) in cases {
+        let mut bytes = header.to_vec();
+        for (seconds, len) in records {
+            for word in [*seconds, 7, 60, *len] {
+                bytes.extend_from_slice(&word.to_le_bytes());
+            }
+            bytes.extend_from_slice(&[0xa5; 60]);
+        }
+        let all = Everything::of_bytes(&bytes);
+        assert_eq!(all.events.len(), records.len(), "{name}: {:?}", all.troubles());
+    }
+}
+
 #[test]
 fn garbage_between_records_is_skipped_and_said() {
     for (name, boundary) in [("ethernet.pcap", 24), ("interfaces.pcapng", 0)] {
