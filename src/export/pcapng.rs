@@ -93,9 +93,7 @@ impl<W: Write> Observer for Export<'_, W> {
 impl<W: Write> Export<'_, W> {
     fn packet(&mut self, world: World<'_>, sighting: &Sighting<'_>) -> io::Result<()> {
         let event = sighting.event;
-        let Some(packet) = event.packet.filter(|_| !sighting.bytes.is_empty()) else {
-            return Ok(());
-        };
+        let Some(packet) = event.packet else { return Ok(()) };
         let mut comment = String::new();
         if let Some(id) = sighting.journey {
             if self.endings.is_clone(id) {
