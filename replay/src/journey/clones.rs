@@ -94,8 +94,22 @@ pub(super) fn can_be_clone(event: &Event, tables: &Tables) -> bool {
     }
 }
 
+/// A function's name without what the compiler appends to its clones: `.constprop.0`, `.isra.0`,
+/// `.part.0`.
+pub(super) fn base_name(function: &str) -> &str {
+    function.split('.').next().unwrap_or(function)
+}
+
 fn is_listener(location: SymbolId, tables: &Tables) -> bool {
-    LISTENERS.contains(&tables.function(location))
+    LISTENERS.contains(&base_name(tables.function(location)))
+}
+
+/// Whether this free is of a clone whose original has yet to be born: resolving a neighbour is
+/// given a clone of the packet that waits for it (`neigh_probe`, often inlined into its callers).
+pub(super) fn precedes_original(event: &Event, tables: &Tables) -> bool {
+    matches!(event.kind, EventKind::Consume { location }
+        if ["neigh_probe", "__neigh_event_send", "neigh_timer_handler"]
+            .contains(&base_name(tables.function(location))))
 }
 
 /// Whether this event's reader only watches the wire.

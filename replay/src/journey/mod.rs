@@ -35,7 +35,7 @@ mod twins;
 
 use std::collections::VecDeque;
 
-use psc_formats::event::DeviceId;
+use psc_formats::event::{DeviceId, SymbolId};
 use psc_formats::packet::Headers;
 use psc_formats::{Event, EventKind, Manifest, Ns, SkbAddr, Tables};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -112,6 +112,7 @@ pub struct Journeys {
     /// Numbers of the reasons that are no drop.
     harmless: FxHashSet<u32>,
     no_socket: Option<u32>,
+    not_specified: Option<u32>,
     steps_held: usize,
     now: Ns,
     last_id: u64,
@@ -141,6 +142,7 @@ impl Journeys {
             finished: Vec::new(),
             harmless,
             no_socket: named(&["NO_SOCKET"]).next(),
+            not_specified: named(&["NOT_SPECIFIED"]).next(),
             steps_held: 0,
             now: Ns(0),
             last_id: 0,
@@ -176,7 +178,7 @@ impl Journeys {
         let Some((slot, opens)) = self.place(&event, headers, bytes, tables) else {
             return Err(event);
         };
-        self.track(slot, &event);
+        self.track(slot, &event, tables);
         let generation = self.slab.get_mut(slot);
         generation.last_at = event.at;
         generation.last_cpu = event.cpu;
@@ -187,7 +189,8 @@ impl Journeys {
             generation.flow = generation.flow.or_else(|| headers.tuple());
         }
         generation.steps.push(event);
-        let (id, packet) = (generation.id, generation.lineage.is_empty());
+        let packet = generation.lineage.is_empty() && !generation.is_clone;
+        let id = generation.id;
         self.steps_held += 1;
         self.slab.touch(slot);
         Ok(Placed { slot, id, opens, packet })
@@ -327,6 +330,10 @@ impl Journeys {
             let generation = self.slab.get_mut(slot);
             generation.lineage.push((Lineage::Clone, twin.id));
             generation.is_clone = true;
+            return Some((slot, true));
+        }
+        if clones::precedes_original(event, tables) {
+            self.slab.get_mut(slot).is_clone = true;
             return Some((slot, true));
         }
         if let Some(parent) = self.segmented_by(event, headers) {
@@ -505,7 +512,7 @@ impl Journeys {
     }
 
     /// What an event does to its generation.
-    fn track(&mut self, slot: u32, event: &Event) {
+    fn track(&mut self, slot: u32, event: &Event, tables: &Tables) {
         let cpu = event.cpu as usize;
         let id = self.slab.get(slot).id;
         match event.kind {
@@ -551,6 +558,9 @@ impl Journeys {
                 self.ended(slot, End::Consumed);
             }
             EventKind::Free { reason, location } => {
+                if self.is_spent(slot, reason, location, tables) {
+                    return self.ended(slot, End::Consumed);
+                }
                 self.ended(slot, End::Freed { reason, location });
                 self.wait_for_clone(slot, reason);
             }
@@ -567,6 +577,20 @@ impl Journeys {
         {
             address.slot = NONE;
         }
+    }
+
+    /// Whether a free discards a TCP segment that had nothing left to deliver: without payload, and
+    /// after the state machine took its acknowledgement in (`tcp_rcv_state_process` ends in
+    /// `tcp_drop_reason` with no reason for the last ACK of every orderly close).
+    fn is_spent(&self, slot: u32, reason: u32, location: SymbolId, tables: &Tables) -> bool {
+        let no_payload = self
+            .slab
+            .get(slot)
+            .last_headers()
+            .is_some_and(|headers| headers.tcp().is_some() && headers.payload_len == 0);
+        no_payload
+            && Some(reason) == self.not_specified
+            && clones::base_name(tables.function(location)) == "tcp_rcv_state_process"
     }
 
     /// An echo reply goes to raw sockets as clones and is itself freed with `NO_SOCKET` when no ping
