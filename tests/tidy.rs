@@ -275,6 +275,31 @@ fn the_readme_names_the_rust_version_of_cargo_toml() {
     assert!(readme.contains(&format!("Rust {version}")), "README.md must name Rust {version}");
 }
 
+/// README.md shows what psc printed: each line of a block that names a golden file is in that file, as far as
+/// a closing `…`.
+#[test]
+fn the_readme_shows_real_output() {
+    let readme = fs::read_to_string(root().join("README.md")).expect("README.md");
+    let mut offences = Vec::new();
+    let mut blocks = 0;
+    let mut source: Option<String> = None;
+    for line in readme.lines() {
+        if let Some(info) = line.strip_prefix("```") {
+            source = info.strip_prefix("text ").map(|path| {
+                blocks += 1;
+                fs::read_to_string(root().join(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
+            });
+        } else if let Some(source) = &source {
+            let shown = line.trim_end_matches('…').trim_end();
+            if !source.lines().any(|real| real.trim_end().starts_with(shown)) {
+                offences.push(line.to_owned());
+            }
+        }
+    }
+    assert!(blocks > 0, "README.md shows no output");
+    report("README.md shows lines that psc did not print", &offences);
+}
+
 /// Every testdata file is described where it came from.
 #[test]
 fn test_data_has_provenance() {
