@@ -125,8 +125,9 @@ pub(super) fn measure(plan: &Plan) -> Result<String> {
         for round in 0..plan.rounds {
             for turn in 0..CONDITIONS.len() {
                 let which = (round as usize + turn) % CONDITIONS.len();
+                // Drawn over itself; what is measured goes to standard output.
                 eprint!(
-                    "\r{}: round {}/{} {:<16}",
+                    "\r\x1b[K{}: round {}/{} {}",
                     load.name,
                     round + 1,
                     plan.rounds,

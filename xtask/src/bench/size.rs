@@ -33,8 +33,7 @@ pub(super) const LOADS: [Load; 3] = [
 pub(super) fn info(plan: &Plan, recording: &Path) -> Result<Value> {
     let said =
         command::output(Command::new(&plan.psc).args(["info", "--format", "json"]).arg(recording))?;
-    let mut document: Value = serde_json::from_str(&said).context("psc info --format json")?;
-    Ok(document["view"].take())
+    serde_json::from_str(&said).context("psc info --format json")
 }
 
 /// Recordings of three loads, by parts.
