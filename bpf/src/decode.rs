@@ -90,9 +90,9 @@ impl Decoder {
     }
 
     fn event(&mut self, cpu: usize, bytes: &[u8], batch: &mut Batch) -> Option<()> {
-        let record: Record = wire::read(bytes)?;
+        let record = wire::read_record(bytes)?;
         let spec = PROBES.get(usize::from(record.head.probe))?;
-        let rest = &bytes[size_of::<Record>()..];
+        let rest = bytes.get(size_of::<Record>()..).unwrap_or(&[]);
         let tuple = match record.head.payload {
             payload::TUPLE => Some(wire::read::<Tuple>(rest)?),
             _ => None,

@@ -54,6 +54,21 @@ pub(crate) fn read<T: Wire>(bytes: &[u8]) -> Option<T> {
     (bytes.len() >= size_of::<T>()).then(|| unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
 }
 
+/// Bytes of a record whose rest is zero.
+pub(crate) const SHORT: usize = 64;
+
+const _: () = assert!(std::mem::offset_of!(Record, gso_kind) == SHORT);
+
+/// The record at the start of `bytes`, whole or short.
+pub(crate) fn read_record(bytes: &[u8]) -> Option<Record> {
+    if bytes.len() != SHORT {
+        return read(bytes);
+    }
+    let mut whole = [0; size_of::<Record>()];
+    whole[..SHORT].copy_from_slice(bytes);
+    read(&whole)
+}
+
 /// The bytes of a value.
 pub(crate) fn bytes_of<T: Wire>(value: &T) -> &[u8] {
     // SAFETY: a `Wire` type has no padding, so every byte is initialised.
@@ -85,8 +100,8 @@ mirror! {
     Record = psc_record {
         head = head: Head, at = at: u64, skb = skb: u64, sock = sock: u64,
         netns = netns: u32, ifindex = ifindex: u32, iif = iif: u32, len = len: u32,
-        gso_size = gso_size: u16, gso_segs = gso_segs: u16, gso_kind = gso_kind: u32,
-        content = content: u32, context = context: u32, path = path: u32,
+        gso_size = gso_size: u16, gso_segs = gso_segs: u16,
+        content = content: u32, context = context: u32, path = path: u32, gso_kind = gso_kind: u32,
         link = link: u16, pad = pad: u16, caplen = caplen: u32, pktlen = pktlen: u32,
         arg = arg: [u64; 2],
     }
@@ -135,3 +150,17 @@ mirror! {
 unsafe impl Wire for u8 {}
 // SAFETY: any four bytes are a value.
 unsafe impl Wire for u32 {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_record_is_the_whole_one_with_zeros() {
+        let mut bytes = [0_u8; size_of::<Record>()];
+        bytes[..SHORT].fill(0x5a);
+        assert_eq!(read_record(&bytes[..SHORT]), read_record(&bytes));
+        assert_eq!(read_record(&bytes[..SHORT - 1]), None);
+        assert_eq!(read_record(&bytes[..SHORT + 1]), None, "neither whole nor short");
+    }
+}

@@ -180,17 +180,40 @@ static __always_inline void stamp(struct psc_record *to, const struct psc_record
 	to->at = bpf_ktime_get_ns();
 }
 
+/* Most events are only their first 64 bytes: what is written is what the rings can hold longer. */
+struct short_record {
+	struct psc_head head;
+	__u64 at;
+	__u64 rest[(PSC_SHORT - 16) / 8];
+};
+_Static_assert(sizeof(struct short_record) == PSC_SHORT, "a short record is PSC_SHORT bytes");
+_Static_assert(__builtin_offsetof(struct psc_record, gso_kind) == PSC_SHORT,
+	       "a short record ends before gso_kind");
+
 static __always_inline void submit_plain(const struct here *here, const struct psc_record *draft)
 {
-	struct psc_record *rec = bpf_ringbuf_reserve(here->ring, sizeof(*rec), 0);
+	struct psc_record *rec;
 
-	if (!rec) {
-		__sync_fetch_and_add(&here->cpu->seq, 1);
-		count_lost(here->cpu, draft->head.probe);
+	if (!draft->gso_size && !draft->arg[0] && !draft->arg[1]) {
+		struct short_record *brief = bpf_ringbuf_reserve(here->ring, sizeof(*brief), 0);
+
+		if (!brief)
+			goto full;
+		__builtin_memcpy(brief, draft, sizeof(*brief));
+		brief->head.token = __sync_fetch_and_add(&here->cpu->seq, 1);
+		brief->at = bpf_ktime_get_ns();
+		bpf_ringbuf_submit(brief, BPF_RB_NO_WAKEUP);
 		return;
 	}
+	rec = bpf_ringbuf_reserve(here->ring, sizeof(*rec), 0);
+	if (!rec)
+		goto full;
 	stamp(rec, draft, here->cpu);
 	bpf_ringbuf_submit(rec, BPF_RB_NO_WAKEUP);
+	return;
+full:
+	__sync_fetch_and_add(&here->cpu->seq, 1);
+	count_lost(here->cpu, draft->head.probe);
 }
 
 static __always_inline void submit_tuple(const struct here *here, struct psc_record *draft,

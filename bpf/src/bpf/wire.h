@@ -105,11 +105,12 @@ struct psc_record {
 	__u32 len;
 	__u16 gso_size;
 	__u16 gso_segs;
-	__u32 gso_kind;
 	__u32 content;
 	__u32 context;
 	/* Slot of the learned stack << 16 | its generation; with PSC_STACK_SAMPLED, the sample. */
 	__u32 path;
+	/* From here on all zero in most events: then the record ends here. See PSC_SHORT. */
+	__u32 gso_kind;
 	/* LINKTYPE_* of the bytes. */
 	__u16 link;
 	__u16 pad;
@@ -118,6 +119,9 @@ struct psc_record {
 	__u32 pktlen;
 	__u64 arg[2];
 };
+
+/* Bytes of a record without the part that is zero. */
+#define PSC_SHORT 64
 
 struct psc_stack_record {
 	struct psc_head head;
