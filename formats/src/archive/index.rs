@@ -153,8 +153,8 @@ pub(super) fn read(file: &[u8]) -> Option<Vec<Entry>> {
 }
 
 /// Reads an index that starts at `start` of its file. `None` when it does not hold together: its
-/// hash, and that its frames follow each other from the first byte up to the index itself, so that
-/// it cannot hide a frame.
+/// hash, and that its frames follow each other from the first byte up to the index itself. One that
+/// was made to lie can still be told only from the headers, which `verify` does.
 pub(super) fn parse(bytes: &[u8], start: u64) -> Option<Vec<Entry>> {
     let trailer_at = bytes.len().checked_sub(TRAILER)?;
     let trailer = &bytes[trailer_at..];

@@ -246,20 +246,39 @@ fn bytes_between_frames_are_named_and_stepped_over() {
 
 #[test]
 fn an_archive_inside_a_damaged_packet_is_not_taken_for_the_recording() {
-    // A capture of an archive being copied: its frames are packet bytes, too random to compress.
+    // A capture of an archive being copied: its frames are packet bytes. zstd stores what it cannot
+    // compress as it is, so they are found there whole.
     let inner = small();
     let mut batch = Batch { bytes: inner.clone(), ..Batch::default() };
     let mut event = with_packet(5, 0, inner.len() as u32);
     event.packet.as_mut().unwrap().len = inner.len() as u32;
     batch.events.push(event);
-    let mut bytes = archive("outer", &[batch], true);
-    let at = bytes.windows(16).rposition(|window| window == MAGIC).unwrap();
-    let packets = frames(&bytes)[1];
-    assert!(at > packets);
-    bytes[packets + HEADER_LEN + 3] ^= 1;
+    let mut whole = pieces(&archive("outer", &[batch], true));
+    whole[1] = resealed(&whole[1], |header, payload| {
+        *payload = uncompressed(&zstd::decode_all(&payload[..]).unwrap());
+        header.stored = payload.len() as u32;
+    });
+    assert!(whole[1].windows(inner.len()).any(|window| window == inner));
+    whole[1][HEADER_LEN + 3] ^= 1;
+    let bytes = whole.concat();
     let got = read_bytes(bytes.clone());
     assert_eq!(got.times(), [5]);
-    assert_eq!(check(bytes).problems.len(), 1);
+    let report = check(bytes);
+    assert_eq!(kinds(&report)[0], (ProblemKind::Damaged, Some(1)));
+    assert!(report.problems.iter().all(|problem| problem.kind != ProblemKind::Foreign));
+}
+
+/// A zstd frame of raw blocks (RFC 8878, 3.1.1).
+fn uncompressed(bytes: &[u8]) -> Vec<u8> {
+    let mut out = vec![0x28, 0xb5, 0x2f, 0xfd, 0xa0];
+    out.extend((bytes.len() as u32).to_le_bytes());
+    let blocks = bytes.chunks(100_000).count();
+    for (at, block) in bytes.chunks(100_000).enumerate() {
+        let head = (block.len() as u32) << 3 | u32::from(at + 1 == blocks);
+        out.extend(&head.to_le_bytes()[..3]);
+        out.extend(block);
+    }
+    out
 }
 
 #[test]
@@ -434,4 +453,20 @@ fn notices_of_damage_survive_recovering() {
     assert_eq!(again, recovered, "recovering is a function of its input");
     let parents = Reader::from_bytes(recovered, "r").unwrap().parents().to_vec();
     assert_eq!(parents.iter().map(|p| p.recording).collect::<Vec<_>>(), [id("small")]);
+}
+
+#[test]
+fn packets_are_not_given_to_the_events_of_another_frame() {
+    // Two frames of events with packets of the same size: the first one's events and the second
+    // one's packets are gone.
+    let made = batches(&[with_packet(1, 0, 6), with_packet(2, 1, 6)], 1);
+    let whole = pieces(&archive("two", &made, true));
+    let bytes = [0, 1, 4, 5].map(|at| whole[at].clone()).concat();
+    let got = read_bytes(bytes.clone());
+    assert_eq!(got.times(), [2]);
+    assert_eq!(got.events[0].0.packet, None);
+    assert!(got.notices().iter().any(|text| text.contains("packet bytes of frame 4 are lost")));
+    let (_, recovered) = recover(Input::bytes(bytes, "two"), Vec::new()).unwrap();
+    assert_eq!(check(recovered.clone()).state, State::Closed);
+    assert_eq!(read_bytes(recovered).events, got.events);
 }

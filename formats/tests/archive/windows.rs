@@ -64,6 +64,45 @@ fn an_index_that_lies_about_offsets_is_not_believed() {
 }
 
 #[test]
+fn an_index_that_hides_a_frame_is_not_believed() {
+    // Its hash is right, as anyone can make it: 48 bytes an entry, 56 of trailer.
+    let (_, bytes) = long();
+    let body = without_index(&bytes);
+    let index = &bytes[body.len()..];
+    let events_frame_in_window = index[8..]
+        .chunks_exact(48)
+        .position(|entry| entry[46] == FrameKind::Events as u8 && entry[8..10] == [44, 1])
+        .unwrap();
+    let mut entries = index[8..index.len() - 56].to_vec();
+    entries.drain(events_frame_in_window * 48..(events_frame_in_window + 1) * 48);
+    let mut hashed = entries.clone();
+    hashed.extend((entries.len() as u64 / 48).to_le_bytes());
+    hashed.extend((body.len() as u64).to_le_bytes());
+    let mut lying = body;
+    lying.extend(&index[..4]);
+    lying.extend((hashed.len() as u32 + 40).to_le_bytes());
+    lying.extend(&hashed);
+    lying.extend(blake3::hash(&hashed).as_bytes());
+    lying.extend(b"psc-idx\n");
+    let (got, _) = window(lying.clone(), 295, 322);
+    assert_eq!(got.times(), (295..322).collect::<Vec<_>>());
+    let report = verify(Input::bytes(lying, "t")).unwrap();
+    assert_eq!(report.state, State::Damaged);
+}
+
+#[test]
+fn frames_left_out_in_the_middle_of_a_slice_do_not_look_like_loss() {
+    let times = [0, 1, 100, 101, 2, 3];
+    let events: Vec<Event> = times.iter().zip(0..).map(|(at, seq)| plain(*at, seq)).collect();
+    let bytes = archive("mixed", &batches(&events, 2), true);
+    let input = Input::bytes(bytes, "t");
+    let (_, sliced) = slice(input, Ns(0)..Ns(50), "", |_, _| true, Vec::new()).unwrap();
+    let got = read(&mut Reader::from_bytes(sliced, "s").unwrap());
+    let seqs: Vec<u64> = got.events.iter().map(|(event, _)| event.seq).collect();
+    assert_eq!((got.times(), seqs), (vec![0, 1, 2, 3], vec![0, 1, 2, 3]));
+}
+
+#[test]
 fn a_slice_keeps_what_was_asked_for_and_all_that_explains_it() {
     let (events, bytes) = long();
     let all = read(&mut Reader::from_bytes(bytes.clone(), "t").unwrap());
