@@ -1,6 +1,7 @@
 //! The first screen: what happened, how sure, what to look at first.
 
 use maud::{Markup, html};
+use psc_replay::view::StackShare;
 
 use super::Report;
 use super::cells::t;
@@ -172,11 +173,27 @@ fn confidence(report: &Report<'_>) -> Markup {
                     "marked, never guessed."
                 }
             }
+            @if what.stacks.inferred > 0 {
+                p { (inferred(&what.stacks)) }
+            }
             p.note {
                 "Loss of the recorder is not a drop by the kernel, and neither is loss in the \
                  network: the three are never added up."
             }
         }
+    }
+}
+
+/// How far the function names may be trusted: most are learned from other events' stacks.
+fn inferred(stacks: &StackShare) -> Markup {
+    let checked = stacks.confirmed.saturating_add(stacks.contradicted);
+    html! {
+        "Kernel functions of " (units::counted(stacks.inferred, "event", "events"))
+        " are inferred from stacks learned at others (marked ~)"
+        @if checked > 0 {
+            ": " (units::percent(stacks.confirmed, checked)) " of "
+            (units::counted(checked, "check", "checks")) " agreed."
+        } @else { "; none was checked." }
     }
 }
 

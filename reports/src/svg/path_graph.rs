@@ -317,7 +317,11 @@ fn node(canvas: &mut Canvas, node: &GraphNode, shown: &Shown<'_>) {
     let lines = if node.drops > 0 { 3.0 } else { 2.0 };
     let y = spot.y + 4.0 - (lines - 1.0) * 6.5;
     canvas.text(Font::Mono, &format!("f-ink {halo}"), (x, y), room, &node.name);
-    let events = units::counted(node.events, "event", "events");
+    let events = if node.events == 0 {
+        "in stacks only".to_owned()
+    } else {
+        units::counted(node.events, "event", "events")
+    };
     canvas.text(Font::Small, &format!("f-faint {halo}"), (x, y + 13.0), room, &events);
     if node.drops > 0 {
         let reason = node.drop_reasons.first().map_or("", |(reason, _)| reason.as_str());

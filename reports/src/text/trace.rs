@@ -26,6 +26,7 @@ pub fn trace(view: &TraceView, style: Style, out: &mut impl Write) -> fmt::Resul
     for journey in &view.exemplars {
         ladder(journey, start, style, out)?;
     }
+    inferred(view, style, out)?;
     if view.omitted > 0 {
         writeln!(out)?;
     }
@@ -316,11 +317,32 @@ fn ladder(journey: &Journey, start: u64, style: Style, out: &mut impl Write) -> 
             table.note(detail.join("; "));
         }
     }
-    table.write(style, out)?;
-    let inferred = journey.steps.iter().any(|step| step.stack_evidence == "inferred");
-    if inferred {
-        let note = "    ~ learned for this path key, not taken at this event";
-        writeln!(out, "{}", style.paint(Ink::Faint, note))?;
+    table.write(style, out)
+}
+
+/// What `~` means, once, and how often such a stack was right when it was checked.
+fn inferred(view: &TraceView, style: Style, out: &mut impl Write) -> fmt::Result {
+    let steps = view.exemplars.iter().flat_map(|journey| &journey.steps);
+    let marked =
+        |step: &JourneyStep| matches!(step.stack_evidence.as_str(), "inferred" | "contradicted");
+    if !steps.into_iter().any(marked) {
+        return Ok(());
+    }
+    let stacks = &view.provenance.completeness.stacks;
+    let checked = stacks.confirmed.saturating_add(stacks.contradicted);
+    let mut line = "~ function learned from other events of the same path key, not taken at this \
+                    event; ! taken here, and it differs from the learned one"
+        .to_owned();
+    if checked > 0 {
+        let share = units::percent(stacks.confirmed, checked);
+        let checks = units::counted(checked, "check", "checks");
+        write!(line, "; {share} of {checks} agreed")?;
+    }
+    let mut filled = String::new();
+    wrap(&line, "  ", style, &mut filled)?;
+    writeln!(out)?;
+    for line in filled.lines() {
+        writeln!(out, "{}", style.paint(Ink::Faint, line))?;
     }
     Ok(())
 }
