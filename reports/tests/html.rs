@@ -203,6 +203,15 @@ fn first_screen_says_what_how_sure_and_what_first() {
     }
 }
 
+#[test]
+fn the_verdict_is_said_once() {
+    let mut trace = fixtures::trace();
+    trace.provenance.completeness.lost = Some(0);
+    trace.provenance.completeness.line = "complete: no event lost".to_owned();
+    let page = page(&trace, &fixtures::analyze(), &fixtures::locate(), &fixtures::detect());
+    assert!(page.contains("<strong>Complete</strong>: no event lost."));
+}
+
 /// Replaces every string of a view by a hostile one, through its JSON, so that no field is
 /// forgotten; the words the page branches on are kept.
 fn hostile<T: serde::Serialize>(view: &T) -> serde_json::Value {

@@ -152,7 +152,11 @@ fn confidence(report: &Report<'_>) -> Markup {
         Sure::Unknown => ("sure", "Completeness unknown"),
         Sure::Unclosed => ("sure", "No end mark: the recording was cut off or is still running"),
     };
-    let line = if what.line.is_empty() { "completeness not recorded" } else { what.line.as_str() };
+    // The view's own words may start with the verdict.
+    let line = match what.line.as_str() {
+        "" => "completeness not recorded",
+        line => line.strip_prefix("complete: ").unwrap_or(line),
+    };
     html! {
         div class=(class) {
             p { strong { (word) } ": " (t(line)) "." }
