@@ -94,7 +94,7 @@ fn what_a_capture_cannot_know_is_not_zero() {
     let view = analyzer.finish(&feed.manifest, &Pass::default());
     assert_eq!(view.loss.recorder_lost, None);
     assert!(view.latency.iter().all(|row| row.latency.count == 0));
-    assert!(view.latency.iter().all(|row| row.note.starts_with("unavailable: a capture")));
+    assert!(view.latency.iter().all(|row| row.note.starts_with("a capture")));
     assert!(view.counters.is_empty());
     assert_eq!(view.volume.iter().map(|row| row.direction.as_str()).next(), Some("unknown"));
 }
@@ -107,7 +107,7 @@ fn a_raw_socket_clone_is_no_packet_and_no_drop() {
     let headers = sample::udp("10.0.0.1:1", "10.0.0.2:2", 8);
     let free = EventKind::Free { reason: 3, location: SymbolId(1) };
     // The engine never opens a packet at a clone.
-    feed.step(&mut analyzer, sample::event(5, free.clone()).device(1), &headers, false);
+    feed.step(&mut analyzer, sample::event(5, free).device(1), &headers, false);
     let mut clone = sample::journey(9, vec![sample::event(5, free).device(1).into()]);
     clone.headers = vec![(0, headers)];
     clone.clone = true;

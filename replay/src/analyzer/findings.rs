@@ -23,6 +23,9 @@ const LISTEN: u8 = 10;
 /// Half-open SYNs remembered, to see them again.
 const SYNS: usize = 16_384;
 
+/// Listeners named on the evidence of SYNs alone.
+const SUSPECTS: usize = 5;
+
 /// Listeners for which SYN retransmissions are kept.
 const LISTENERS: usize = 4_096;
 
@@ -155,21 +158,29 @@ impl Findings {
                 socket.send_queue
             ));
         }
-        if full.is_empty() {
-            evidence.push(
-                "No socket snapshot caught the listener with a full queue, so it is not named."
-                    .to_owned(),
-            );
-        }
         let (mut first, mut last, mut resent) = (u64::MAX, 0, 0);
+        let mut tried: Vec<(u64, SocketAddr)> = Vec::new();
         for (server, clients) in self.clients.iter() {
             let named = full.is_empty()
                 || full.iter().any(|s| s.local.is_some_and(|local| listens(local, *server)));
             if named && is_local(tables, netns, server.ip()) {
+                tried.push((clients.resent, *server));
                 resent += clients.resent;
                 first = first.min(clients.first);
                 last = last.max(clients.last);
             }
+        }
+        if full.is_empty() {
+            evidence.push(
+                "No socket snapshot caught a listener with a full queue; those named are the ones \
+                 that left SYNs unanswered."
+                    .to_owned(),
+            );
+            tried.sort_by_key(|(n, server)| (std::cmp::Reverse(*n), *server));
+            let suspects = tried.iter().take(SUSPECTS);
+            targets.extend(suspects.map(|(n, server)| {
+                format!("{server} (likely: {} sent to it again)", counted(*n, "SYN"))
+            }));
         }
         if resent > 0 {
             evidence.push(format!("Clients sent {resent} SYNs again because none was answered."));
@@ -479,6 +490,14 @@ mod tests {
     fn without_the_socket_the_listener_is_not_guessed() {
         let found = conclude(Findings::default(), &tables(4));
         assert!(found[0].targets.is_empty());
+        let mut findings = Findings::default();
+        for at in [1, 5] {
+            let event = sample::event(at, EventKind::Receive {}).into();
+            let syn = sample::tcp("10.0.0.1:9", "10.0.0.2:81", SYN, 10, 0, 0);
+            findings.packet(&Tables::default(), &event, &syn);
+        }
+        let found = conclude(findings, &tables(4));
+        assert_eq!(found[0].targets, ["10.0.0.2:81 (likely: 1 SYN sent to it again)"]);
         assert!(found[0].confidence.starts_with("medium"));
     }
 

@@ -4,7 +4,7 @@
 //! unanswered, and TCP segments with no flags, FIN alone or FIN+PSH+URG, which no TCP sends. A datagram
 //! needs no answer, so unanswered ones count only at a host that refused others of the same source
 //! (Linux answers one port unreachable a second after the first six, `icmp_ratelimit`). **Thresholds** are those of Zeek's `policy/misc/scan.zeek`: 15 ports of one
-//! host, or 25 hosts on one port, within five minutes; and at least half of the attempts failed.
+//! host, or 25 hosts on one port, within five minutes; and at least half of those it tried failed.
 //!
 //! **Silent on**: clients with many connections to few ports, health checks, a NAT address with many
 //! users (their attempts succeed), a client that keeps trying a dead service (one port of one host),
@@ -98,13 +98,15 @@ impl<T: Ord + Copy> Attempts<T> {
         }
     }
 
+    /// Judged by distinct targets and not by attempts: a thousand good connections to one port do not
+    /// hide a scan of forty others.
     fn is_scan(&self, distinct: usize) -> bool {
-        let (targets, failed) = if self.refused > 0 {
-            (self.targets.union(&self.quiet).count(), self.failed + self.quiet.len() as u64)
+        let targets = if self.refused > 0 {
+            self.targets.union(&self.quiet).count()
         } else {
-            (self.targets.len(), self.failed)
+            self.targets.len()
         };
-        targets >= distinct && failed.saturating_mul(2) >= self.tried
+        targets >= distinct && targets >= self.open.len()
     }
 
     /// Once judged a scan, what was quiet counts.
@@ -212,7 +214,7 @@ impl Detector for PortScan {
         About {
             id: "port-scan",
             sees: "one source failing at 15 or more ports of a host, or at one port of 25 or more \
-                   hosts, within five minutes and in at least half of its attempts; silent on busy \
+                   hosts, within five minutes and at no fewer than it reached; silent on busy \
                    clients, health checks, NAT addresses, retries and UDP traceroute.",
         }
     }

@@ -127,6 +127,18 @@ fn filtered_ports_make_a_scan_of_lower_confidence() {
 }
 
 #[test]
+fn honest_traffic_to_the_same_host_does_not_hide_a_scan() {
+    let mut scene = Scene::new();
+    for _ in 0..500 {
+        scene.connected(SCANNER, &format!("{HOST}:443"));
+    }
+    for port in 1..=20 {
+        scene.refused(SCANNER, &format!("{HOST}:{port}"));
+    }
+    assert_eq!(scene.findings().len(), 1);
+}
+
+#[test]
 fn a_connect_scan_proves_its_source() {
     let mut scene = Scene::new();
     for port in 1..=20 {
