@@ -18,7 +18,8 @@
 //!
 //! An attacker that uses a virtual router's MAC address is not told from the router.
 
-use std::collections::VecDeque;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 
 use psc_formats::event::DeviceId;
@@ -184,10 +185,31 @@ impl Detector for Arp {
 
     fn finish(&mut self, context: &Context<'_>) -> Vec<Finding> {
         let addresses = std::mem::replace(&mut self.addresses, Bounded::new(1));
-        addresses
-            .into_oldest_first()
-            .into_iter()
-            .filter_map(|((device, ip), address)| self.finding(device, ip, &address, context))
+        // One conflict on a link is seen by each of its devices that are recorded: the first to see it
+        // tells it.
+        let mut by_conflict: BTreeMap<Vec<String>, (Finding, usize)> = BTreeMap::new();
+        for ((device, ip), address) in addresses.into_oldest_first() {
+            let Some(finding) = self.finding(device, ip, &address, context) else { continue };
+            let key = finding.actors.iter().chain(&finding.targets).cloned().collect();
+            match by_conflict.entry(key) {
+                Entry::Vacant(slot) => drop(slot.insert((finding, 1))),
+                Entry::Occupied(mut slot) => {
+                    let (told, devices) = slot.get_mut();
+                    *devices += 1;
+                    if (finding.first, &finding.evidence) < (told.first, &told.evidence) {
+                        *told = finding;
+                    }
+                }
+            }
+        }
+        by_conflict
+            .into_values()
+            .map(|(mut finding, devices)| {
+                if devices > 1 {
+                    finding.evidence.push(format!("{devices} recorded devices saw it."));
+                }
+                finding
+            })
             .collect()
     }
 }
@@ -340,6 +362,10 @@ impl Address {
     }
 }
 
+fn counted(n: u64, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
 fn mac_text(mac: Mac) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
@@ -354,12 +380,12 @@ fn signs(address: &Address, suspect: &Owner, owner: &Owner) -> Vec<String> {
         ));
     }
     if address.races > 0 {
-        signs.push(format!("{} requests were answered by both.", address.races));
+        signs.push(format!("{} answered by both.", counted(address.races, "request")));
     }
     if address.against_own > 0 {
         signs.push(format!(
-            "{} claims were for an address of this host itself.",
-            address.against_own
+            "{} for an address of this host itself.",
+            counted(address.against_own, "claim")
         ));
     }
     if suspect.unasked >= INSISTENT && owner.alive_after.is_some() {
@@ -399,9 +425,9 @@ impl Arp {
         let spoofing = suspect.unasked >= INSISTENT || suspect.foreign_frames > 0;
         for claimant in &address.owners {
             evidence.push(format!(
-                "{} claimed {ip} {} times, {} of them replies that nobody had asked for.",
+                "{} made {} to {ip}, {} of them replies that nobody had asked for.",
                 mac_text(claimant.mac),
-                claimant.claims,
+                counted(claimant.claims, "claim"),
                 claimant.unasked
             ));
         }
@@ -486,7 +512,12 @@ impl Arp {
             })
             .map(|(_, at)| *at);
         if let Some(at) = believed {
-            return format!("confirmed: the neighbour entry of {ip} became {text} at {at} ns.");
+            let since = at.saturating_sub(context.provenance.first) / 1000;
+            return format!(
+                "confirmed: the neighbour entry of {ip} became {text}, {}.{:06} s into the recording.",
+                since / 1_000_000,
+                since % 1_000_000
+            );
         }
         let listed = context.tables.neighbours.iter().any(|fact| {
             fact.at >= suspect.first

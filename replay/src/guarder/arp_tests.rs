@@ -169,6 +169,23 @@ fn a_claim_for_an_address_of_this_host_is_a_conflict_at_once() {
 }
 
 #[test]
+fn two_ends_of_one_link_tell_one_conflict() {
+    let mut scene = Scene::new();
+    for n in 0..6 {
+        let mac = if n % 2 == 0 { OWNER } else { OTHER };
+        let claim = sample::arp(1, mac, GATEWAY, ZERO, HOST);
+        let queue = sample::event(n * SECOND, EventKind::DeviceQueue {}).device(1);
+        let receive = sample::event(n * SECOND + 9, EventKind::Receive {}).device(2);
+        scene.feed.step(&mut scene.detectors, queue, &claim, true);
+        scene.feed.step(&mut scene.detectors, receive, &claim, false);
+    }
+    let found = scene.findings();
+    assert_eq!(found.len(), 1);
+    assert!(found[0].evidence.iter().any(|e| e == "2 recorded devices saw it."));
+    assert_eq!(found[0].first, SECOND);
+}
+
+#[test]
 fn links_are_told_apart() {
     let mut scene = Scene::new();
     for n in 0..6 {
