@@ -164,7 +164,7 @@ fn recording(path: &Path) {
             skb: SkbAddr(1),
             sock: SockId(0),
             device: DeviceId(1),
-            iif: 0,
+            iif: 3,
             len: 30,
             gso: Gso::default(),
             stack: Stack::default(),
