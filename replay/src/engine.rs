@@ -152,6 +152,8 @@ pub struct Pass {
     pub tables: Tables,
     /// What every report says first.
     pub provenance: crate::view::Provenance,
+    /// Events missing from the sequence of each CPU; only CPUs that miss some.
+    pub missing_by_cpu: std::collections::BTreeMap<u16, u64>,
 }
 
 /// Runs one pass over `source`.

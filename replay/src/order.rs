@@ -131,6 +131,7 @@ pub struct OrderCounts {
 #[derive(Debug, Default)]
 pub struct Sorter {
     runs: Vec<Run>,
+    missing_by_cpu: BTreeMap<u16, u64>,
     /// Index into `runs` plus one, by CPU.
     run_of_cpu: Vec<u32>,
     /// The first key of every run that has one.
@@ -219,8 +220,16 @@ impl Sorter {
             let run = self.run_of_cpu[held.event.cpu as usize] as usize - 1;
             gap = self.runs[run].settle(held.hole, held.event.seq);
             self.counts.missing = self.counts.missing.saturating_add(gap);
+            if gap > 0 {
+                *self.missing_by_cpu.entry(held.event.cpu).or_insert(0) += gap;
+            }
         }
         Some((held.event, Turn { gap, chunk: held.chunk }))
+    }
+
+    /// Events missing so far, by CPU; only CPUs that miss some.
+    pub fn missing_by_cpu(&self) -> &BTreeMap<u16, u64> {
+        &self.missing_by_cpu
     }
 
     /// The packet bytes of an event; empty when it carries none or they do not fit its batch.

@@ -124,6 +124,7 @@ struct sk_buff {
 	struct sock *sk;
 	unsigned int len;
 	unsigned int data_len;
+	char cb[48];
 	int skb_iif;
 	__be16 protocol;
 	__u16 transport_header;
@@ -133,6 +134,12 @@ struct sk_buff {
 	unsigned int end;
 	unsigned char *head;
 	unsigned char *data;
+};
+
+/* TCP's part of `skb->cb`: segments of a queued skb, which skb_shared_info has only in flight. */
+struct tcp_skb_cb {
+	__u16 tcp_gso_segs;
+	__u16 tcp_gso_size;
 };
 
 struct skb_shared_info {

@@ -9,8 +9,6 @@ struct ask {
 	enum where where;
 	/* Read headers: for content, and for bytes when they changed. */
 	bool headers;
-	/* Read headers only of an skb not met before: a reader's clone is first seen here. */
-	bool meets;
 	/* The skb ends here; its cache entry is forgotten. */
 	bool ends;
 	bool discards;
@@ -98,8 +96,6 @@ static __always_inline int skb_event(void *ctx, const struct ask ask, struct sk_
 	slot = skb_slot(skb, &tag);
 	if (!slot)
 		return 0;
-	if (ask.meets && (*slot & 0xffffffff00000000ULL) != tag)
-		headers = true;
 	if (headers)
 		find_packet(&packet, skb, dev, ask.where, config.filtering);
 	if (config.filtering && filtered_out(&here, rec, &packet, slot, tag, ask.ends))
@@ -266,7 +262,9 @@ int BPF_PROG(on_skb_copy_datagram_iovec, struct sk_buff *skb, int len)
 	struct psc_record rec = {};
 
 	rec.arg[0] = (__u32)len;
-	return skb_event(ctx, ASK(PROBE_COPY_DATAGRAM, AT_ANY, .meets = true), skb, NULL, NULL, &rec);
+	/* Headers always: a reader's clone is first seen here, and many frees before it are not. */
+	return skb_event(ctx, ASK(PROBE_COPY_DATAGRAM, AT_ANY, .headers = true), skb, NULL, NULL,
+			 &rec);
 }
 
 SEC("tp_btf/tcp_bad_csum")

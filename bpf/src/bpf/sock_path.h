@@ -50,7 +50,22 @@ int BPF_PROG(on_tcp_retransmit_skb, struct sock *sk, struct sk_buff *skb)
 {
 	struct psc_record rec = {};
 	struct psc_tuple tuple = {};
+	__u16 segs, size;
+	void *cb;
 
+	if (skb && bpf_core_field_exists(struct tcp_skb_cb, tcp_gso_segs)) {
+		cb = (void *)skb + bpf_core_field_offset(struct sk_buff, cb);
+		if (!bpf_probe_read_kernel(&segs, sizeof(segs),
+					   cb + bpf_core_field_offset(struct tcp_skb_cb,
+								      tcp_gso_segs)) &&
+		    !bpf_probe_read_kernel(&size, sizeof(size),
+					   cb + bpf_core_field_offset(struct tcp_skb_cb,
+								      tcp_gso_size)) &&
+		    segs > 1) {
+			rec.gso_segs = segs;
+			rec.gso_size = size;
+		}
+	}
 	return sock_event(ctx, PROBE_TCP_RETRANSMIT_SKB, sk, skb, &rec, &tuple, true);
 }
 

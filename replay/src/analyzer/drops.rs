@@ -137,7 +137,11 @@ impl Drops {
             .map(|(&(reason, location, device), row)| {
                 let reason = manifest.drop_reason(reason);
                 DropRow {
-                    meaning: super::reasons::meaning(&reason).unwrap_or_default(),
+                    meaning: (reason == "NOT_SPECIFIED")
+                        .then(|| super::reasons::meaning_of_place(tables.function(location)))
+                        .flatten()
+                        .or_else(|| super::reasons::meaning(&reason))
+                        .unwrap_or_default(),
                     reason,
                     location: tables.location(location),
                     layer: layers::of_function(tables.function(location))

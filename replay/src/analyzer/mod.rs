@@ -40,14 +40,6 @@ impl Default for Options {
     }
 }
 
-/// Sequence numbers of one CPU.
-#[derive(Clone, Copy, Debug)]
-struct Cpu {
-    events: u64,
-    next: u64,
-    gaps: u64,
-}
-
 /// Observes a pass and sums it up.
 #[derive(Debug, Default)]
 pub struct Analyzer {
@@ -62,7 +54,8 @@ pub struct Analyzer {
     findings: findings::Findings,
     /// Steps from one layer to another.
     interactions: BTreeMap<(Layer, Layer), u64>,
-    cpus: BTreeMap<u16, Cpu>,
+    /// Events by CPU.
+    cpus: BTreeMap<u16, u64>,
 }
 
 impl Analyzer {
@@ -104,7 +97,10 @@ impl Analyzer {
             cpus: self
                 .cpus
                 .iter()
-                .map(|(&cpu, c)| CpuRow { cpu, events: c.events, gaps: c.gaps })
+                .map(|(&cpu, &events)| {
+                    let gaps = pass.missing_by_cpu.get(&cpu).copied().unwrap_or(0);
+                    CpuRow { cpu, events, gaps }
+                })
                 .collect(),
             drops,
             loss,
@@ -154,14 +150,7 @@ impl Observer for Analyzer {
     fn sighting(&mut self, world: World<'_>, sighting: &Sighting<'_>) {
         let event = sighting.event;
         self.series.begin(event.at.0);
-        self.cpus
-            .entry(event.cpu)
-            .and_modify(|cpu| {
-                cpu.events += 1;
-                cpu.gaps += event.seq.saturating_sub(cpu.next);
-                cpu.next = cpu.next.max(event.seq.saturating_add(1));
-            })
-            .or_insert(Cpu { events: 1, next: event.seq.saturating_add(1), gaps: 0 });
+        *self.cpus.entry(event.cpu).or_insert(0) += 1;
         match event.kind {
             EventKind::Captured { .. } => {
                 self.volume.captured(event);

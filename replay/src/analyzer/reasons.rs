@@ -136,10 +136,25 @@ const REASONS: &[(&str, &str, &str)] = &[
 
 /// One sentence on what the reason means and what to look at; `None` when psc has no note on it.
 pub(crate) fn meaning(reason: &str) -> Option<String> {
-    REASONS
-        .iter()
-        .find(|(name, ..)| *name == reason)
-        .map(|(_, means, look)| format!("{means}. Look at: {look}."))
+    REASONS.iter().find(|(name, ..)| *name == reason).map(|(_, means, look)| sentence(means, look))
+}
+
+fn sentence(means: &str, look: &str) -> String {
+    let stop = if look.ends_with('?') { "" } else { "." };
+    format!("{means}. Look at: {look}{stop}")
+}
+
+/// (function, what it means, what to look at) where the kernel gives no reason of its own.
+#[rustfmt::skip]
+const PLACES: &[(&str, &str, &str)] = &[
+    ("ip6_mc_input", "IPv6 multicast for a group that nothing here joined; every link has some", "nothing, unless the group should be joined here: `ip maddr`"),
+    ("ip_mr_input", "Multicast that no route forwards", "`ip mroute`"),
+    ("tcp_rcv_state_process", "TCP had no use for it in the state that the connection was in", "the connection's states around this time; usually harmless at its close"),
+];
+
+/// As [`meaning`], for a drop that the kernel gives no reason for, by the function that discards it.
+pub(crate) fn meaning_of_place(function: &str) -> Option<String> {
+    PLACES.iter().find(|(name, ..)| *name == function).map(|(_, means, look)| sentence(means, look))
 }
 
 #[cfg(test)]
@@ -157,6 +172,7 @@ mod tests {
 
     #[test]
     fn a_reason_without_a_note_has_none() {
+        assert!(meaning("NO_SOCKET").is_some_and(|m| m.ends_with("namespace?")));
         assert!(meaning("NO_SOCKET").is_some_and(|m| m.starts_with("No socket listens")));
         assert_eq!(meaning("OVS_LAST_ACTION"), None);
     }

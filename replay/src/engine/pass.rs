@@ -198,7 +198,8 @@ pub(super) fn run(
         sorter.counts(),
         pass.journeys.counts(),
     );
-    Ok(Pass { tables: pass.tables, provenance })
+    let missing_by_cpu = sorter.missing_by_cpu().clone();
+    Ok(Pass { tables: pass.tables, provenance, missing_by_cpu })
 }
 
 impl Loop<'_, '_> {

@@ -113,6 +113,7 @@ pub struct Journeys {
     harmless: FxHashSet<u32>,
     no_socket: Option<u32>,
     not_specified: Option<u32>,
+    queue_purge: Option<u32>,
     steps_held: usize,
     now: Ns,
     last_id: u64,
@@ -143,6 +144,7 @@ impl Journeys {
             harmless,
             no_socket: named(&["NO_SOCKET"]).next(),
             not_specified: named(&["NOT_SPECIFIED"]).next(),
+            queue_purge: named(&["QUEUE_PURGE"]).next(),
             steps_held: 0,
             now: Ns(0),
             last_id: 0,
@@ -339,6 +341,14 @@ impl Journeys {
         if let Some(parent) = self.segmented_by(event, headers) {
             let generation = self.slab.get_mut(slot);
             generation.lineage.push((Lineage::Segment, parent));
+            return Some((slot, true));
+        }
+        // What waits in a socket's queue and was not seen to come is a raw socket's clone, or is
+        // older than the recording; either way this is not where a packet was lost.
+        if matches!(event.kind, EventKind::Free { reason, .. } if self.queue_purge == Some(reason))
+        {
+            self.slab.get_mut(slot).is_clone = true;
+            self.slab.get_mut(slot).ambiguous = Some(Ambiguity::BirthNotObserved);
             return Some((slot, true));
         }
         let made_here = matches!(event.kind, EventKind::Free { .. }) && event.iif == 0;
@@ -581,16 +591,18 @@ impl Journeys {
 
     /// Whether a free discards a TCP segment that had nothing left to deliver: without payload, and
     /// after the state machine took its acknowledgement in (`tcp_rcv_state_process` ends in
-    /// `tcp_drop_reason` with no reason for the last ACK of every orderly close).
+    /// `tcp_drop_reason` with no reason for the last ACK of every orderly close), or at the close
+    /// of a socket that never read the FIN in its queue.
     fn is_spent(&self, slot: u32, reason: u32, location: SymbolId, tables: &Tables) -> bool {
         let no_payload = self
             .slab
             .get(slot)
             .last_headers()
             .is_some_and(|headers| headers.tcp().is_some() && headers.payload_len == 0);
-        no_payload
-            && Some(reason) == self.not_specified
-            && clones::base_name(tables.function(location)) == "tcp_rcv_state_process"
+        let purged = self.queue_purge == Some(reason);
+        let processed = self.not_specified == Some(reason)
+            && clones::base_name(tables.function(location)) == "tcp_rcv_state_process";
+        no_payload && (purged || processed)
     }
 
     /// An echo reply goes to raw sockets as clones and is itself freed with `NO_SOCKET` when no ping
