@@ -22,6 +22,7 @@ mod linux {
     use psc_formats::event::StackEvidence;
     use psc_formats::{Batch, EventKind, EventSource as _, Progress, Tables};
 
+    #[expect(clippy::disallowed_methods, reason = "a live recording ends by the wall")]
     pub(super) fn run() -> Result<(), Box<dyn std::error::Error>> {
         let mut seconds = 5;
         let mut quiet = false;

@@ -254,6 +254,7 @@ static SAID: Mutex<String> = Mutex::new(String::new());
 
 /// Loads an object with one program; the error is the verifier's own last words.
 pub(crate) fn load_with_reason(object: OpenObject) -> Result<(), String> {
+    #[expect(clippy::needless_pass_by_value, reason = "the signature that libbpf-rs calls")]
     fn listen(_: PrintLevel, text: String) {
         if let Ok(mut said) = SAID.lock() {
             said.push_str(&text);

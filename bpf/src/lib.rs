@@ -21,7 +21,7 @@ mod wire;
 pub use live::LiveSource;
 pub use options::{BytesMode, Exclude, Options, Profile, StackPolicy, StartError};
 
-#[expect(
+#[allow(
     clippy::all,
     clippy::pedantic,
     unreachable_pub,

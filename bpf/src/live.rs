@@ -297,12 +297,11 @@ impl EventSource for LiveSource {
         if self.ended {
             return Ok(Progress::End);
         }
-        let mut pass = match self.pass.take() {
-            Some(pass) => pass,
-            None => {
-                self.keep_house(batch);
-                self.begin_pass()
-            }
+        let mut pass = if let Some(pass) = self.pass.take() {
+            pass
+        } else {
+            self.keep_house(batch);
+            self.begin_pass()
         };
         while let Some(ring) = self.rings.get_mut(pass.next) {
             let first = batch.events.len();
@@ -377,7 +376,7 @@ fn config(options: &Options, types: &KernelTypes) -> Config {
 
 /// Data bytes of each ring: a power of two and whole pages.
 fn ring_bytes(options: &Options, cpus: usize) -> usize {
-    let wanted = options.ring_bytes.unwrap_or((RINGS_TOTAL / cpus).min(8 << 20));
+    let wanted = options.ring_bytes.unwrap_or((RINGS_TOTAL / cpus).min(16 << 20));
     wanted.clamp(64 << 10, 1 << 30).next_power_of_two()
 }
 

@@ -97,7 +97,7 @@ pub struct Options {
     pub namespaces: Vec<String>,
     /// Connections never recorded.
     pub exclude: Vec<Exclude>,
-    /// Ring bytes per CPU, rounded up to a power of two; `None` is 8 MiB, less on many CPUs.
+    /// Ring bytes per CPU, rounded up to a power of two; `None` is 16 MiB, less on many CPUs.
     pub ring_bytes: Option<usize>,
     /// Identical drops (reason, place, interface) per [`Self::aggregate_window`] and CPU beyond
     /// which they are counted instead of stored; 0 stores all.

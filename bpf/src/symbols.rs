@@ -130,7 +130,7 @@ impl Symbols {
     }
 }
 
-/// `ffffffff81000000 T name	[module]`, functions only.
+/// Address, kind, name, and after a tab the module in brackets; functions only.
 fn function(line: &str) -> Option<(u64, &str)> {
     let (address, rest) = line.split_once(' ')?;
     let (kind, name) = rest.trim_end().split_once(' ')?;

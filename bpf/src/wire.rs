@@ -161,6 +161,6 @@ mod tests {
         bytes[..SHORT].fill(0x5a);
         assert_eq!(read_record(&bytes[..SHORT]), read_record(&bytes));
         assert_eq!(read_record(&bytes[..SHORT - 1]), None);
-        assert_eq!(read_record(&bytes[..SHORT + 1]), None, "neither whole nor short");
+        assert_eq!(read_record(&bytes[..=SHORT]), None, "neither whole nor short");
     }
 }

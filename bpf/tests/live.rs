@@ -99,7 +99,7 @@ fn no_ports(tables: &Tables) -> u64 {
     let netns = netns.expect("the namespace's loopback").netns;
     let mut values = tables.counters.iter().filter(|fact| fact.netns == netns).filter_map(of);
     let first = values.next().expect("a snapshot at start");
-    values.last().expect("a snapshot at end") - first
+    values.next_back().expect("a snapshot at end") - first
 }
 
 #[test]
@@ -122,12 +122,12 @@ fn every_refused_datagram_is_one_drop_and_so_says_the_kernel() {
         let mut numbers = Vec::new();
         for event in &events {
             match event.kind {
-                EventKind::Free { reason, location } => {
-                    if source.manifest().drop_reason(reason) == "NO_SOCKET" {
-                        drops += 1;
-                        assert_eq!(event.context, Context::Softirq);
-                        assert!(tables.location(location).contains("rcv"), "{event:?}");
-                    }
+                EventKind::Free { reason, location }
+                    if source.manifest().drop_reason(reason) == "NO_SOCKET" =>
+                {
+                    drops += 1;
+                    assert_eq!(event.context, Context::Softirq);
+                    assert!(tables.location(location).contains("rcv"), "{event:?}");
                 }
                 EventKind::Repeated { count, .. } => counted += count,
                 EventKind::DeviceQueue {} => numbers.push(event.content),

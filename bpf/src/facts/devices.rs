@@ -74,14 +74,13 @@ impl Devices {
 
     fn tell(&mut self, netns: u32, ifindex: u32, facts: &mut Vec<Fact>) -> DeviceId {
         let key = (netns, ifindex);
-        let id = match self.ids.get(&key) {
-            Some(&id) => id,
-            None => {
-                let Ok(id) = u16::try_from(self.told.len() + 1) else { return DeviceId(0) };
-                self.told.push(DeviceFact::default());
-                self.ids.insert(key, DeviceId(id));
-                DeviceId(id)
-            }
+        let id = if let Some(&id) = self.ids.get(&key) {
+            id
+        } else {
+            let Ok(id) = u16::try_from(self.told.len() + 1) else { return DeviceId(0) };
+            self.told.push(DeviceFact::default());
+            self.ids.insert(key, DeviceId(id));
+            DeviceId(id)
         };
         let bare = || DeviceFact { netns, ifindex, ..DeviceFact::default() };
         let fact = DeviceFact { id: id.0, ..self.seen.get(&key).cloned().unwrap_or_else(bare) };

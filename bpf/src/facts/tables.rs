@@ -84,14 +84,8 @@ pub(super) fn read(all: bool) -> io::Result<LinkTables> {
 }
 
 fn mac(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len() * 3);
-    for (at, byte) in bytes.iter().enumerate() {
-        if at > 0 {
-            text.push(':');
-        }
-        text.push_str(&format!("{byte:02x}"));
-    }
-    text
+    let parts: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    parts.join(":")
 }
 
 fn address(bytes: &[u8]) -> Option<IpAddr> {
