@@ -1,7 +1,7 @@
 //! Columns to events.
 
 use super::columns::Columns;
-use super::predict::{Base, Cpu, MAX_ARGS, Mode, Modes, Predictor, unzigzag};
+use super::predict::{Cpu, MAX_ARGS, Mode, Modes, Predictor, unzigzag};
 use super::v1::{ArchivedEventsV1, Column};
 use crate::event::{DeviceId, LinkType, StackEvidence};
 use crate::{
@@ -226,12 +226,14 @@ impl<'a> Decoder<'a> {
             let (base, _) = predictor.base(cpu, event.skb.0);
             event.content = match modes.content {
                 Mode::Zero => 0,
-                Mode::Predicted | Mode::Follows => base.content,
+                Mode::Predicted => base.content,
+                Mode::Follows => base.last_content,
                 Mode::Stored => narrow(take(Column::Content)?)?,
             };
             event.sock = SockId(match modes.sock {
                 Mode::Zero => 0,
-                Mode::Predicted | Mode::Follows => base.sock,
+                Mode::Predicted => base.sock,
+                Mode::Follows => base.last_sock,
                 Mode::Stored => narrow(take(Column::Sock)?)?,
             });
             event.gso = match modes.gso {
@@ -264,7 +266,7 @@ impl<'a> Decoder<'a> {
                     event.packet = None;
                 }
             }
-            predictor.learn(cpu, event.at.0, event.seq, Base::of(&event));
+            predictor.learn(cpu, event.at.0, event.seq, base.after(&event));
             if let Some(kind) = template.kind {
                 let kind = &mut self.kinds[kind];
                 if !kind.known {

@@ -3,7 +3,7 @@
 use rustc_hash::FxHashMap;
 
 use super::columns;
-use super::predict::{Base, Cpu, Mode, Modes, Predictor, Shape, args_of, zigzag};
+use super::predict::{Cpu, Mode, Modes, Predictor, Shape, args_of, zigzag};
 use super::v1::{Column, EventsV1};
 use crate::{Context, Event, EventKind, Gso};
 
@@ -110,8 +110,8 @@ impl Encoder {
         };
 
         let (base, same_skb) = self.predictor.base(&cpu, event.skb.0);
-        let content = self.number(Column::Content, event.content, base.content);
-        let sock = self.number(Column::Sock, event.sock.0, base.sock);
+        let content = self.number(Column::Content, event.content, base.content, base.last_content);
+        let sock = self.number(Column::Sock, event.sock.0, base.sock, base.last_sock);
         let gso = if event.gso == Gso::default() {
             Mode::Zero
         } else if event.gso == base.gso {
@@ -170,18 +170,20 @@ impl Encoder {
         let shape = self.shape_row(shape);
         self.put(Column::Shape, u64::from(shape));
         self.put_kind(&event.kind);
-        self.predictor.learn(&mut self.cpus[row], at, event.seq, Base::of(event));
+        self.predictor.learn(&mut self.cpus[row], at, event.seq, base.after(event));
     }
 
     fn put(&mut self, column: Column, value: u64) {
         self.values[column as usize].push(value);
     }
 
-    fn number(&mut self, column: Column, value: u32, predicted: u32) -> Mode {
+    fn number(&mut self, column: Column, value: u32, predicted: u32, last: u32) -> Mode {
         if value == 0 {
             Mode::Zero
         } else if value == predicted {
             Mode::Predicted
+        } else if value == last {
+            Mode::Follows
         } else {
             self.put(column, u64::from(value));
             Mode::Stored

@@ -16,8 +16,8 @@ pub(super) enum Mode {
     Zero = 0,
     /// It is what was predicted.
     Predicted = 1,
-    /// The skb that followed the CPU's last skb when that was last left (skb only); the packet is
-    /// whole (packet only).
+    /// skb: the one that followed the CPU's last skb when that was last left. Content and socket:
+    /// the last that was not 0. Packet: it is whole.
     Follows = 2,
     /// It is the next one of its column.
     Stored = 3,
@@ -81,16 +81,23 @@ pub(super) struct Base {
     pub(super) sock: u32,
     pub(super) len: u32,
     pub(super) gso: Gso,
+    /// Probes that do not read a packet or have no socket come between those that do.
+    pub(super) last_content: u32,
+    pub(super) last_sock: u32,
 }
 
 impl Base {
-    pub(super) fn of(event: &Event) -> Self {
+    /// What comes after `event`, which was itself predicted from this.
+    pub(super) fn after(&self, event: &Event) -> Self {
+        let unless_zero = |value: u32, last: u32| if value == 0 { last } else { value };
         Self {
             skb: event.skb.0,
             content: event.content,
             sock: event.sock.0,
             len: event.len,
             gso: event.gso,
+            last_content: unless_zero(event.content, self.last_content),
+            last_sock: unless_zero(event.sock.0, self.last_sock),
         }
     }
 }
