@@ -414,6 +414,19 @@ mod tests {
         decode(archived, 2, packets, &mut out).map(|decoded| (out, decoded))
     }
 
+    #[test]
+    fn a_probe_that_reads_no_headers_does_not_make_the_next_one_store_them_again() {
+        let mut encoder = Encoder::new();
+        for (seq, content) in [14, 0, 14, 0, 0, 14].into_iter().enumerate() {
+            let sock = SockId(if content == 0 { 0 } else { 5 });
+            let kind = EventKind::TransmitStart {};
+            encoder.push(&Event { content, sock, ..event(seq as u64, kind) });
+        }
+        let payload = encoder.finish();
+        assert_eq!(payload.column_rows[Column::Content as usize], 1);
+        assert_eq!(payload.column_rows[Column::Sock as usize], 1);
+    }
+
     fn retag(payload: &mut EventsV1, from: u8, to: u8) {
         for tag in payload.tags.iter_mut().chain(&mut payload.shape_tag) {
             if *tag == from {
