@@ -164,3 +164,18 @@ fn a_single_sender_is_named_with_what_it_sent() {
     });
     assert!(found[0].actors[0].starts_with("10.0.0.66 (at least 300 SYNs; unproven"));
 }
+
+#[test]
+fn at_most_a_fifth_completes_in_a_flood() {
+    // One in five completes: a flood. One in four: a busy server with lossy clients.
+    for (every, found) in [(5, 1), (4, 0)] {
+        let findings = run(&mut Feed::default(), 2000, |feed, detectors, at, client| {
+            syn(feed, detectors, at, client);
+            syn_ack(feed, detectors, at + 10, client);
+            if (at / MS).is_multiple_of(every) {
+                ack(feed, detectors, at + 20, client);
+            }
+        });
+        assert_eq!(findings.len(), found, "one in {every}");
+    }
+}
