@@ -420,7 +420,7 @@ mod tests {
         for (seq, content) in [14, 0, 14, 0, 0, 14].into_iter().enumerate() {
             let sock = SockId(if content == 0 { 0 } else { 5 });
             let kind = EventKind::TransmitStart {};
-            encoder.push(&Event { content, sock, ..event(seq as u64, kind) });
+            encoder.push(&Event { sock, content, ..event(seq as u64, kind) });
         }
         let payload = encoder.finish();
         assert_eq!(payload.column_rows[Column::Content as usize], 1);
