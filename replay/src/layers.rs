@@ -69,6 +69,7 @@ const PREFIXES: &[(&str, Layer)] = &[
     ("sk_", Layer::Socket),
     ("sk_stream", Layer::Transport),
     ("skb_copy_datagram", Layer::Socket),
+    ("skb_defer_free", Layer::Socket),
     ("skb_queue_purge", Layer::Socket),
     ("sock", Layer::Socket),
     ("tbf_", Layer::Qdisc),

@@ -10,22 +10,33 @@ use rustc_hash::FxHasher;
 /// Payload bytes that make a packet's identity, beside its addresses and fingerprint.
 const PAYLOAD: usize = 64;
 
-/// Functions that are given clones, never packets of their own: packet sockets and raw sockets.
-/// What they discard is one listener's copy.
-const LISTENERS: [&str; 12] = [
+/// Functions that free clones, never a packet of their own: packet sockets, raw sockets and their
+/// readers, and the neighbour code that keeps the packet queued while it looks at a clone. What they
+/// free is one listener's.
+const CLONES_ONLY: [&str; 19] = [
+    "__neigh_event_send",
+    "dev_queue_xmit_nit",
+    "neigh_probe",
+    "neigh_timer_handler",
     "packet_rcv",
     "packet_rcv_spkt",
     "packet_rcv_fanout",
-    "packet_rcv_has_group",
+    "packet_recvmsg",
     "tpacket_rcv",
     "raw_rcv",
     "raw_rcv_skb",
     "raw_v4_input",
     "raw_local_deliver",
+    "raw_recvmsg",
     "rawv6_rcv",
     "rawv6_rcv_skb",
+    "rawv6_recvmsg",
     "raw6_local_deliver",
+    "ipv6_raw_deliver",
 ];
+
+/// Frames of a stack, innermost first, among which the function that frees is.
+const FREEING_FRAMES: usize = 4;
 
 /// Functions through which the reader of a packet socket takes its copy: it only watches, so its
 /// reading delivers nothing.
@@ -81,13 +92,14 @@ pub(super) fn identity(content: u32, headers: Option<&Headers>, bytes: &[u8]) ->
     hasher.finish().max(1)
 }
 
-/// Whether an skb whose first event is this can be a clone of a packet that looks the same.
+/// Whether an skb without a birth, of which `event` shows the bytes, can be a clone of a packet that
+/// looks the same.
 pub(super) fn can_be_clone(event: &Event, tables: &Tables) -> bool {
     match event.kind {
         // A packet made here and discarded before it was queued looks like this, too; only the place
         // of its free tells.
-        EventKind::Free { location, .. } | EventKind::Consume { location } => {
-            event.iif != 0 || is_listener(location, tables)
+        EventKind::Free { .. } | EventKind::Consume { .. } => {
+            event.iif != 0 || only_clones(event, tables)
         }
         // Only receivers copy to user, and a forwarded packet without a birth is a flooded clone.
         _ => true,
@@ -100,23 +112,31 @@ pub(super) fn base_name(function: &str) -> &str {
     function.split('.').next().unwrap_or(function)
 }
 
-fn is_listener(location: SymbolId, tables: &Tables) -> bool {
-    LISTENERS.contains(&base_name(tables.function(location)))
+/// Whether only clones are freed where `event` was.
+pub(super) fn only_clones(event: &Event, tables: &Tables) -> bool {
+    let (EventKind::Free { location, .. } | EventKind::Consume { location }) = event.kind else {
+        return false;
+    };
+    let is = |id: SymbolId| CLONES_ONLY.contains(&base_name(tables.function(id)));
+    // Kernels before 6.3 do not say where a packet was consumed; the stack does.
+    is(location)
+        || location == SymbolId(0)
+            && tables.stacks.get(&event.stack.id).is_some_and(|stack| {
+                stack.frames.iter().take(FREEING_FRAMES).any(|&frame| is(SymbolId(frame)))
+            })
 }
 
-/// Whether this free is of a clone whose original has yet to be born: resolving a neighbour is
-/// given a clone of the packet that waits for it (`neigh_probe`, often inlined into its callers).
-pub(super) fn precedes_original(event: &Event, tables: &Tables) -> bool {
-    matches!(event.kind, EventKind::Consume { location }
-        if ["neigh_probe", "__neigh_event_send", "neigh_timer_handler"]
-            .contains(&base_name(tables.function(location))))
-}
-
-/// Whether this event's reader only watches the wire.
-pub(super) fn is_watcher(event: &Event, tables: &Tables) -> bool {
-    tables.stacks.get(&event.stack.id).is_some_and(|stack| {
-        stack.frames.iter().any(|&frame| WATCHERS.contains(&tables.function(SymbolId(frame))))
-    })
+/// Whether `event` gives its packet to a reader that it was meant for.
+pub(super) fn is_read(event: &Event, tables: &Tables) -> bool {
+    let watched = || {
+        tables.stacks.get(&event.stack.id).is_some_and(|stack| {
+            stack
+                .frames
+                .iter()
+                .any(|&frame| WATCHERS.contains(&base_name(tables.function(SymbolId(frame)))))
+        })
+    };
+    matches!(event.kind, EventKind::CopyToUser { .. }) && !watched()
 }
 
 /// Whether a packet sent on `from` arrives on `to`.

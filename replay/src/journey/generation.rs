@@ -55,6 +55,10 @@ pub(super) struct Generation {
     pub(super) clone_read: bool,
     /// It joined another journey as a clone: it is no packet of its own.
     pub(super) is_clone: bool,
+    /// Opened without a birth, and still to be told whether it is a clone.
+    pub(super) undecided: bool,
+    /// It was copied to a reader that is no mere watcher, while undecided.
+    pub(super) read: bool,
     /// A copy of it has been found already.
     pub(super) copy_found: bool,
     /// Unfinished transmits that name it.

@@ -28,22 +28,24 @@
 
 mod clones;
 mod generation;
+mod place;
 #[cfg(test)]
 mod tests;
 mod transmit;
 mod twins;
+mod unborn;
 
 use std::collections::VecDeque;
 
-use psc_formats::event::{DeviceId, SymbolId};
+use psc_formats::event::SymbolId;
 use psc_formats::packet::Headers;
 use psc_formats::{Event, EventKind, Manifest, Ns, SkbAddr, Tables};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::engine::{Ambiguity, ClosedJourney, JourneyId, Lineage, Outcome, SkbId};
+use crate::engine::{Ambiguity, ClosedJourney, JourneyId, Outcome, SkbId};
 use generation::{End, Generation, NONE, Slab, Stage};
 use transmit::{Transmit, Transmits};
-use twins::{Twin, Twins};
+use twins::Twins;
 
 /// A generation without events for this long (event time, nanoseconds) is closed.
 pub const IDLE: u64 = 60_000_000_000;
@@ -112,8 +114,8 @@ pub struct Journeys {
     /// Numbers of the reasons that are no drop.
     harmless: FxHashSet<u32>,
     no_socket: Option<u32>,
-    not_specified: Option<u32>,
     queue_purge: Option<u32>,
+    not_specified: Option<u32>,
     steps_held: usize,
     now: Ns,
     last_id: u64,
@@ -143,8 +145,8 @@ impl Journeys {
             finished: Vec::new(),
             harmless,
             no_socket: named(&["NO_SOCKET"]).next(),
-            not_specified: named(&["NOT_SPECIFIED"]).next(),
             queue_purge: named(&["QUEUE_PURGE"]).next(),
+            not_specified: named(&["NOT_SPECIFIED"]).next(),
             steps_held: 0,
             now: Ns(0),
             last_id: 0,
@@ -191,8 +193,7 @@ impl Journeys {
             generation.flow = generation.flow.or_else(|| headers.tuple());
         }
         generation.steps.push(event);
-        let packet = generation.lineage.is_empty() && !generation.is_clone;
-        let id = generation.id;
+        let (id, packet) = (generation.id, !generation.is_clone && generation.lineage.is_empty());
         self.steps_held += 1;
         self.slab.touch(slot);
         Ok(Placed { slot, id, opens, packet })
@@ -246,238 +247,6 @@ impl Journeys {
         }
     }
 
-    /// The generation that `event` belongs to, and whether the event opened it.
-    fn place(
-        &mut self,
-        event: &Event,
-        headers: Option<&Headers>,
-        bytes: &[u8],
-        tables: &Tables,
-    ) -> Option<(u32, bool)> {
-        if let EventKind::Captured { .. } = event.kind {
-            let slot = self.open(event);
-            // A capture has no frees: its one event is the whole journey.
-            self.ended(slot, End::Consumed);
-            return Some((slot, true));
-        }
-        if event.skb == SkbAddr(0) {
-            return None;
-        }
-        let current = self.current(event.skb);
-        if let EventKind::TransmitDone { .. } = event.kind {
-            return self.answered(event, current).map(|slot| (slot, false));
-        }
-        if let EventKind::Retransmit { .. } = event.kind {
-            return None;
-        }
-        let nested = self.nested(event);
-        let identity = || clones::identity(event.content, headers, bytes);
-
-        if nested.is_none() && self.is_birth(event, current, tables) {
-            let identity = identity();
-            if let Some(old) = current {
-                self.close(old);
-            }
-            let slot = self.open(event);
-            if identity != 0 {
-                self.join_copy(slot, event, identity, tables);
-                let id = self.slab.get(slot).id;
-                self.twins.insert(self.now, identity, Twin { id, slot });
-            }
-            return Some((slot, true));
-        }
-        if let Some(slot) = nested.or(current) {
-            let full = self.slab.get(slot).steps.len() >= MAX_STEPS;
-            if !full && (self.rewrites(slot, event, nested.is_some()) || self.fits(slot, event)) {
-                return Some((slot, false));
-            }
-            self.close(slot);
-            let slot = self.open(event);
-            self.slab.get_mut(slot).ambiguous = Some(if full {
-                Ambiguity::BirthNotObserved
-            } else {
-                Ambiguity::ContentContradicts
-            });
-            return Some((slot, !full));
-        }
-        self.open_unborn(event, identity(), headers, tables)
-    }
-
-    /// Opens a generation whose birth was not seen.
-    fn open_unborn(
-        &mut self,
-        event: &Event,
-        identity: u64,
-        headers: Option<&Headers>,
-        tables: &Tables,
-    ) -> Option<(u32, bool)> {
-        let ends = matches!(event.kind, EventKind::Free { .. } | EventKind::Consume { .. });
-        // Sockets of other families free skbs, too; without content it is no packet.
-        if ends && event.content == 0 && headers.is_none() {
-            return None;
-        }
-        let slot = self.open(event);
-        let id = self.slab.get(slot).id;
-        let twin = if identity == 0 { None } else { self.twins.get(identity) };
-        if let Some(twin) = twin
-            && clones::can_be_clone(event, tables)
-        {
-            let reads = matches!(event.kind, EventKind::CopyToUser { .. })
-                && !clones::is_watcher(event, tables);
-            if reads && self.slab.holds(twin.slot, twin.id) {
-                self.slab.get_mut(twin.slot).clone_read = true;
-                self.slab.get_mut(twin.slot).waiting = false;
-                self.close_if_over(twin.slot);
-            }
-            let generation = self.slab.get_mut(slot);
-            generation.lineage.push((Lineage::Clone, twin.id));
-            generation.is_clone = true;
-            return Some((slot, true));
-        }
-        if clones::precedes_original(event, tables) {
-            self.slab.get_mut(slot).is_clone = true;
-            return Some((slot, true));
-        }
-        if let Some(parent) = self.segmented_by(event, headers) {
-            let generation = self.slab.get_mut(slot);
-            generation.lineage.push((Lineage::Segment, parent));
-            return Some((slot, true));
-        }
-        // What waits in a socket's queue and was not seen to come is a raw socket's clone, or is
-        // older than the recording; either way this is not where a packet was lost.
-        if matches!(event.kind, EventKind::Free { reason, .. } if self.queue_purge == Some(reason))
-        {
-            self.slab.get_mut(slot).is_clone = true;
-            self.slab.get_mut(slot).ambiguous = Some(Ambiguity::BirthNotObserved);
-            return Some((slot, true));
-        }
-        let made_here = matches!(event.kind, EventKind::Free { .. }) && event.iif == 0;
-        if !made_here {
-            self.slab.get_mut(slot).ambiguous = Some(Ambiguity::BirthNotObserved);
-        }
-        if identity != 0 {
-            self.twins.insert(self.now, identity, Twin { id, slot });
-        }
-        Some((slot, true))
-    }
-
-    /// The open generation of an address.
-    fn current(&self, skb: SkbAddr) -> Option<u32> {
-        self.addresses.get(&skb).map(|address| address.slot).filter(|&slot| slot != NONE)
-    }
-
-    /// The generation that this CPU is inside a transmit of, if it is `event`'s skb and not freed.
-    fn nested(&self, event: &Event) -> Option<u32> {
-        self.transmits
-            .of(event.cpu)
-            .find(|transmit| transmit.skb == event.skb)
-            .filter(|transmit| self.slab.holds(transmit.slot, transmit.id))
-            .map(|transmit| transmit.slot)
-            .filter(|&slot| self.slab.get(slot).end.is_none())
-    }
-
-    /// Whether `event`, not inside a transmit of its skb, is the first of a new packet.
-    fn is_birth(&self, event: &Event, current: Option<u32>, tables: &Tables) -> bool {
-        let stage = current.map(|slot| self.slab.get(slot).stage);
-        match event.kind {
-            EventKind::DeviceQueue {} => event.iif == 0,
-            EventKind::BacklogQueue {} | EventKind::GroReceive {} => match stage {
-                Some(Stage::Transmitted(from)) => !clones::are_peers(from, event.device, tables),
-                Some(Stage::Received(_)) => !clones::is_tunnel(event.device, tables),
-                _ => true,
-            },
-            EventKind::Receive {} => {
-                current.is_none_or(|slot| !self.receives_again(slot, event, tables))
-            }
-            _ => false,
-        }
-    }
-
-    /// Whether a `Receive` of the skb in `slot` can be of the packet that it was.
-    fn receives_again(&self, slot: u32, event: &Event, tables: &Tables) -> bool {
-        let generation = self.slab.get(slot);
-        let through = match generation.stage {
-            Stage::New | Stage::Arriving | Stage::Queued | Stage::Transmitting(_) => return true,
-            // Once read, or received on that device, it is not received there again.
-            Stage::Received(_) if generation.copied => return false,
-            Stage::Received(device) if device == event.device && device != DeviceId(0) => {
-                return false;
-            }
-            Stage::Received(_) => clones::is_upper(event.device, tables),
-            Stage::Transmitted(from) => clones::returns(from, event.device, tables),
-        };
-        // Anything can be redirected anywhere; then it still looks the same.
-        through || event.content != 0 && event.content == generation.content
-    }
-
-    /// Whether the stack may have made another packet of this skb at `event`, which then is the same
-    /// generation whatever its content: a tunnel device sending or receiving it, decryption, or the
-    /// last fragment's skb that carries the whole datagram on. Takes the new content over.
-    fn rewrites(&mut self, slot: u32, event: &Event, nested: bool) -> bool {
-        let generation = self.slab.get_mut(slot);
-        let arrives = matches!(event.kind, EventKind::BacklogQueue {} | EventKind::GroReceive {});
-        let opened = || {
-            matches!(generation.stage, Stage::Received(_))
-                && generation.last_headers().is_some_and(clones::may_be_unwrapped)
-        };
-        let rewrites = nested || arrives || opened();
-        if rewrites && event.content != 0 {
-            generation.content = event.content;
-        }
-        rewrites
-    }
-
-    /// Whether `event` can belong to the generation in `slot`; marks what is doubtful.
-    fn fits(&mut self, slot: u32, event: &Event) -> bool {
-        let gap_after = |cpu: u16, at: Ns| self.gaps.get(cpu as usize).is_some_and(|gap| *gap > at);
-        let generation = self.slab.get(slot);
-        let known = event.content != 0 && generation.content != 0;
-        if known && event.content != generation.content {
-            return false;
-        }
-        // `skb_iif` is set when a packet is received and stays. A free without one, of an skb that was
-        // received, is of a packet made here that never reached a probe.
-        let made_here = matches!(event.kind, EventKind::Free { .. }) && event.iif == 0;
-        if made_here && !known && matches!(generation.stage, Stage::Received(_)) {
-            return false;
-        }
-        let lost = !known
-            && (gap_after(event.cpu, generation.last_at)
-                || gap_after(generation.last_cpu, generation.last_at));
-        let generation = self.slab.get_mut(slot);
-        if generation.content == 0 {
-            generation.content = event.content;
-        }
-        if lost {
-            generation.ambiguous.get_or_insert(Ambiguity::LossWhileOpen);
-        }
-        true
-    }
-
-    /// The generation that a driver's answer is about.
-    fn answered(&mut self, event: &Event, current: Option<u32>) -> Option<u32> {
-        let mut finished = std::mem::take(&mut self.finished);
-        self.transmits.finish(event.cpu, event.skb, &mut finished);
-        let found = finished
-            .first()
-            .filter(|transmit| self.slab.holds(transmit.slot, transmit.id))
-            .map(|transmit| transmit.slot);
-        for transmit in finished.drain(..) {
-            self.forget(transmit, found);
-        }
-        self.finished = finished;
-        // After lost events the CPU's transmits are forgotten; the generation still tells.
-        let found = found.or_else(|| {
-            current.filter(|&slot| {
-                let generation = self.slab.get(slot);
-                matches!(generation.stage, Stage::Transmitting(_))
-                    && generation.last_cpu == event.cpu
-            })
-        });
-        self.counts.unattributed += u64::from(found.is_none());
-        found
-    }
-
     /// Takes back a transmit's hold on its generation; `keep` is closed by `settle`, not here.
     fn forget(&mut self, transmit: Transmit, keep: Option<u32>) {
         if self.slab.holds(transmit.slot, transmit.id) {
@@ -487,38 +256,6 @@ impl Journeys {
                 self.close_if_over(transmit.slot);
             }
         }
-    }
-
-    /// Joins the generation just opened by `event` to the one that a veth peer with XDP copied.
-    fn join_copy(&mut self, slot: u32, event: &Event, identity: u64, tables: &Tables) {
-        if !matches!(event.kind, EventKind::GroReceive {} | EventKind::Receive {}) {
-            return;
-        }
-        let Some(twin) = self.twins.get(identity) else { return };
-        if !self.slab.holds(twin.slot, twin.id) || self.slab.get(twin.slot).copy_found {
-            return;
-        }
-        let (Stage::Transmitted(from) | Stage::Transmitting(from)) = self.slab.get(twin.slot).stage
-        else {
-            return;
-        };
-        if clones::are_peers(from, event.device, tables) {
-            self.slab.get_mut(twin.slot).copy_found = true;
-            self.slab.get_mut(slot).lineage.push((Lineage::Copy, twin.id));
-        }
-    }
-
-    /// The GSO skb that this CPU is sending, when `event` starts one of its segments.
-    fn segmented_by(&self, event: &Event, headers: Option<&Headers>) -> Option<JourneyId> {
-        if !matches!(event.kind, EventKind::TransmitStart {}) {
-            return None;
-        }
-        let (slot, id) = self.segmented.get(event.cpu as usize).copied().flatten()?;
-        if !self.slab.holds(slot, id) {
-            return Some(id).filter(|_| headers.is_none());
-        }
-        let flow = self.slab.get(slot).flow;
-        headers.is_none_or(|headers| headers.tuple() == flow).then_some(id)
     }
 
     /// What an event does to its generation.
@@ -567,15 +304,31 @@ impl Journeys {
             EventKind::Free { reason, .. } if self.harmless.contains(&reason) => {
                 self.ended(slot, End::Consumed);
             }
+            EventKind::Free { reason, location }
+                if self.is_spent(slot, reason, location, tables) =>
+            {
+                self.ended(slot, End::Consumed);
+            }
             EventKind::Free { reason, location } => {
-                if self.is_spent(slot, reason, location, tables) {
-                    return self.ended(slot, End::Consumed);
-                }
                 self.ended(slot, End::Freed { reason, location });
                 self.wait_for_clone(slot, reason);
             }
             _ => {}
         }
+    }
+
+    /// Whether a free discards a TCP segment that had nothing left to deliver: without payload, and
+    /// after the state machine took it in. So end the last ACK of every orderly close
+    /// (`tcp_rcv_state_process` ends in `tcp_drop_reason` with no reason) and a FIN that a closing
+    /// socket still has in its queue.
+    fn is_spent(&self, slot: u32, reason: u32, location: SymbolId, tables: &Tables) -> bool {
+        let headers = self.slab.get(slot).last_headers();
+        if !headers.is_some_and(|headers| headers.tcp().is_some() && headers.payload_len == 0) {
+            return false;
+        }
+        Some(reason) == self.queue_purge
+            || Some(reason) == self.not_specified
+                && clones::base_name(tables.function(location)) == "tcp_rcv_state_process"
     }
 
     fn ended(&mut self, slot: u32, end: End) {
@@ -587,22 +340,6 @@ impl Journeys {
         {
             address.slot = NONE;
         }
-    }
-
-    /// Whether a free discards a TCP segment that had nothing left to deliver: without payload, and
-    /// after the state machine took its acknowledgement in (`tcp_rcv_state_process` ends in
-    /// `tcp_drop_reason` with no reason for the last ACK of every orderly close), or at the close
-    /// of a socket that never read the FIN in its queue.
-    fn is_spent(&self, slot: u32, reason: u32, location: SymbolId, tables: &Tables) -> bool {
-        let no_payload = self
-            .slab
-            .get(slot)
-            .last_headers()
-            .is_some_and(|headers| headers.tcp().is_some() && headers.payload_len == 0);
-        let purged = self.queue_purge == Some(reason);
-        let processed = self.not_specified == Some(reason)
-            && clones::base_name(tables.function(location)) == "tcp_rcv_state_process";
-        no_payload && (purged || processed)
     }
 
     /// An echo reply goes to raw sockets as clones and is itself freed with `NO_SOCKET` when no ping

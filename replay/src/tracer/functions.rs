@@ -120,6 +120,8 @@ impl Functions {
     }
 
     fn intern(&mut self, name: &str) -> FunctionId {
+        // `.constprop.0`, `.isra.0`, `.part.0`, `.cold`: what the compiler made of one function.
+        let name = name.split('.').next().unwrap_or(name);
         if let Some(known) = self.by_name.get(name) {
             return *known;
         }

@@ -2,8 +2,10 @@
 
 use psc_formats::Event;
 use psc_formats::event::SymbolId;
+use psc_formats::manifest::Layer;
 use psc_formats::packet::{self, Headers};
 
+use super::functions::Functions;
 use super::words;
 use crate::engine::{ClosedJourney, Outcome, World};
 use crate::view::trace::{Journey, JourneyStep};
@@ -12,7 +14,12 @@ use crate::view::trace::{Journey, JourneyStep};
 const MAX_STEPS: usize = 256;
 
 /// The journey in words.
-pub(super) fn tell(journey: &ClosedJourney, role: &str, world: World<'_>) -> Journey {
+pub(super) fn tell(
+    journey: &ClosedJourney,
+    role: &str,
+    functions: &mut Functions,
+    world: World<'_>,
+) -> Journey {
     let first = journey.steps.first();
     let headers = journey.headers.first().map(|(_, headers)| headers);
     Journey {
@@ -30,7 +37,7 @@ pub(super) fn tell(journey: &ClosedJourney, role: &str, world: World<'_>) -> Jou
             Outcome::Delivered | Outcome::EndNotObserved => String::new(),
         },
         ambiguous: journey.ambiguous.map_or("", words::ambiguity).to_owned(),
-        steps: steps(journey, world),
+        steps: steps(journey, functions, world),
     }
 }
 
@@ -39,7 +46,7 @@ pub(super) fn wire_len(step: &Event) -> u32 {
     step.packet.map_or(step.len, |packet| packet.len)
 }
 
-fn steps(journey: &ClosedJourney, world: World<'_>) -> Vec<JourneyStep> {
+fn steps(journey: &ClosedJourney, functions: &mut Functions, world: World<'_>) -> Vec<JourneyStep> {
     let mut states = journey.headers.iter().peekable();
     let mut headers: Option<&Headers> = None;
     let mut before = journey.steps.first().map_or(0, |step| step.at.0);
@@ -57,24 +64,27 @@ fn steps(journey: &ClosedJourney, world: World<'_>) -> Vec<JourneyStep> {
         rows.push(JourneyStep {
             headers: changed,
             lineage: lineage.join(", "),
-            ..self::step(step, before, world)
+            ..self::step(step, before, functions, world)
         });
         before = step.at.0;
     }
     rows
 }
 
-fn step(step: &Event, before: u64, world: World<'_>) -> JourneyStep {
+fn step(step: &Event, before: u64, functions: &mut Functions, world: World<'_>) -> JourneyStep {
     let tables = world.tables;
     let probe = world.manifest.probes.get(step.probe.0 as usize);
+    let function = functions.of_event(step, tables);
+    let layer = functions.layer(function).or(probe.map(|probe| probe.layer));
     let device = tables.devices.get(&step.device);
     let frames = tables.stacks.get(&step.stack.id).map(|stack| stack.frames.as_slice());
     JourneyStep {
         at: step.at.0,
         delta_ns: step.at.0.saturating_sub(before),
         cpu: step.cpu,
-        layer: probe.map_or("", |probe| probe.layer.name()).to_owned(),
+        layer: layer.map_or("", Layer::name).to_owned(),
         probe: probe.map_or_else(|| step.kind.name().to_owned(), |probe| probe.name.clone()),
+        function: functions.name(function).to_owned(),
         stack: frames
             .unwrap_or_default()
             .iter()

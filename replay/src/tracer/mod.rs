@@ -124,7 +124,7 @@ impl Tracer {
             omitted: totals.total.saturating_sub(packets_told),
             exemplars: told
                 .iter()
-                .map(|(role, journey)| ladder::tell(journey, role, world))
+                .map(|(role, journey)| ladder::tell(journey, role, &mut self.functions, world))
                 .collect(),
             journeys: totals,
         }

@@ -182,6 +182,9 @@ pub struct JourneyStep {
     pub layer: String,
     /// Probe name.
     pub probe: String,
+    /// Function that the step happened in: the innermost of the stack that tells (freeing and tracing
+    /// are the same everywhere), else the caller that a free names; empty when unknown.
+    pub function: String,
     /// Kernel stack, innermost first; empty when none.
     pub stack: Vec<String>,
     /// `observed`, `confirmed`, `contradicted`, `inferred` or empty.

@@ -218,17 +218,21 @@ fn edges(graph: &PathGraph, style: Style, out: &mut impl Write) -> fmt::Result {
     omitted(rest, "rarer edges", "--format json has all", style, out)
 }
 
-/// The function that reached a step's probe, marked `~` when it was learned and not seen here and
+/// The function that a step happened in, marked `~` when it was learned and not seen here and
 /// `!` when the stack taken here differed from the learned one.
 fn function(step: &JourneyStep) -> String {
-    let Some(innermost) = step.stack.first() else { return String::new() };
+    let innermost = match (step.function.as_str(), step.stack.first()) {
+        ("", None) => return String::new(),
+        ("", Some(innermost)) => innermost,
+        (function, _) => function,
+    };
     let mark = match step.stack_evidence.as_str() {
         "inferred" => "~",
         "contradicted" => "!",
         _ => "",
     };
     // The offset is for finding the line of code; JSON has it.
-    let name = innermost.split_once("+0x").map_or(innermost.as_str(), |(name, _)| name);
+    let name = innermost.split_once("+0x").map_or(innermost, |(name, _)| name);
     format!("{mark}{}", escape::terminal(name))
 }
 
