@@ -39,7 +39,7 @@ impl EventSource for Split {
         }
         let end = self.held.events.len().min(self.given + self.limit);
         for event in &self.held.events[self.given..end] {
-            let mut event = event.clone();
+            let mut event = *event;
             if let Some(packet) = &mut event.packet {
                 let bytes = self.held.packet(*packet);
                 packet.offset = batch.bytes.len() as u32;

@@ -350,7 +350,7 @@ mod tests {
             let mut batch =
                 Batch { complete_to: rest.iter().map(|e| e.at).min(), ..Batch::default() };
             for event in cut {
-                let mut event = event.clone();
+                let mut event = *event;
                 let bytes = [event.seq as u8, event.cpu as u8];
                 event.packet = Some(PacketRef {
                     offset: batch.bytes.len() as u32,

@@ -1,5 +1,5 @@
 //! A recording made by the psc binary while a test makes traffic.
-#![allow(dead_code, missing_docs, unreachable_pub)]
+#![allow(dead_code, missing_docs, unreachable_pub, clippy::disallowed_methods)]
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -47,9 +47,8 @@ impl Recording {
             all
         });
         let recording = Self { child, stderr: Some(stderr), path: path.to_owned() };
-        if is_ready.recv_timeout(Duration::from_secs(30)).is_err() {
-            panic!("psc record did not get ready: {}", recording.stop().1);
-        }
+        let ready = is_ready.recv_timeout(Duration::from_secs(30));
+        assert!(ready.is_ok(), "psc record did not get ready: {}", recording.stop().1);
         recording
     }
 
@@ -70,7 +69,7 @@ impl Recording {
             if let Some(status) = self.child.try_wait().expect("wait") {
                 break status;
             }
-            if began.elapsed() > Duration::from_secs(60) {
+            if began.elapsed() > Duration::from_mins(1) {
                 let _ = self.child.kill();
             }
             std::thread::sleep(Duration::from_millis(10));

@@ -32,6 +32,9 @@ struct Node {
     drops: BTreeMap<u32, u64>,
 }
 
+/// A node's key.
+type At = (Layer, Place);
+
 #[derive(Debug, Default)]
 struct Edge {
     count: u64,
@@ -41,8 +44,8 @@ struct Edge {
 /// Collects the graph.
 #[derive(Debug, Default)]
 pub(super) struct Graph {
-    nodes: FxHashMap<(Layer, Place), Node>,
-    edges: FxHashMap<((Layer, Place), (Layer, Place)), Edge>,
+    nodes: FxHashMap<At, Node>,
+    edges: FxHashMap<(At, At), Edge>,
     stacks: FxHashMap<StackId, u64>,
     /// Steps that are not in `edges` because it was full.
     pub(super) omitted: u64,

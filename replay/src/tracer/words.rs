@@ -75,7 +75,9 @@ pub(super) fn detail(event: &Event, world: World<'_>) -> String {
         }
         EventKind::TransmitDone { rc: 0 } => "taken by the driver".to_owned(),
         EventKind::TransmitDone { rc: 0x10 } => "driver busy, queued again".to_owned(),
-        EventKind::TransmitDone { rc } => format!("rc {rc}"),
+        EventKind::TransmitDone { rc }
+        | EventKind::UdpQueueFail { rc }
+        | EventKind::ReceiveReturn { rc } => format!("rc {rc}"),
         EventKind::Free { reason, location: at } => {
             format!("reason {} at {}", world.manifest.drop_reason(*reason), location(*at))
         }
@@ -91,7 +93,6 @@ pub(super) fn detail(event: &Event, world: World<'_>) -> String {
         EventKind::ReceiveQueueFull { used, limit } => {
             format!("{used} bytes queued, limit {limit}")
         }
-        EventKind::UdpQueueFail { rc } => format!("rc {rc}"),
         EventKind::IcmpSend { icmp_type, code } => {
             format!("ICMP type {icmp_type} code {code} about it")
         }
@@ -100,7 +101,6 @@ pub(super) fn detail(event: &Event, world: World<'_>) -> String {
         }
         EventKind::XdpException { action } => format!("XDP action {action}"),
         EventKind::XdpRedirect { rc, to } => format!("to interface {to}, rc {rc}"),
-        EventKind::ReceiveReturn { rc } => format!("rc {rc}"),
         _ => String::new(),
     }
 }
