@@ -287,7 +287,7 @@ fn size_has_a_bound_and_says_what_it_left_out() {
     }
     let page = page(&trace, &analyze, &locate, &detect);
     check(&page);
-    assert!(page.len() < 16_000_000, "{} bytes", page.len());
+    assert!(page.len() < 10_000_000, "{} bytes", page.len());
     let flows = &page[page.find("id=\"flow-table\"").unwrap()..];
     assert!(flows.contains("rows omitted; rerun with "));
 }
