@@ -17,7 +17,7 @@ static __always_inline int preempt_count(const struct here *here)
 {
 	struct task_struct *task;
 	struct rq *rq;
-	int count;
+	__u32 count;
 
 	if (bpf_core_field_exists(struct task_struct___plain, thread_info.preempt_count)) {
 		struct task_struct___plain *plain = (void *)bpf_get_current_task_btf();
@@ -34,7 +34,7 @@ static __always_inline int preempt_count(const struct here *here)
 			return -1;
 		here->cpu->preempt_count = (__u64)((void *)rq + config.preempt_delta);
 	}
-	if (bpf_probe_read_kernel(&count, sizeof(count), (void *)here->cpu->preempt_count))
+	if (!read_u32(&count, (void *)here->cpu->preempt_count))
 		return -1;
 	return count;
 }

@@ -72,6 +72,11 @@ struct net_device {
 	possible_net_t nd_net;
 };
 
+/* Also stands for any 32-bit word; see read_u32(). */
+struct in_addr {
+	__be32 s_addr;
+};
+
 struct in6_addr {
 	union {
 		__be32 u6_addr32[4];

@@ -185,22 +185,17 @@ static __always_inline void find_packet(struct packet *p, struct sk_buff *skb,
 static __always_inline void put_gso(struct psc_record *rec, struct sk_buff *skb)
 {
 	const void *shared = skb->head + skb->end;
-	struct {
-		__u16 size;
-		__u16 segs;
-	} gso;
+	__u32 both;
 
 	/* gso_size and gso_segs are neighbours in every kernel: one read for the common answer. */
-	if (bpf_probe_read_kernel(
-		    &gso, sizeof(gso),
-		    shared + bpf_core_field_offset(struct skb_shared_info, gso_size)))
+	if (!read_u32(&both, shared + bpf_core_field_offset(struct skb_shared_info, gso_size)))
 		return;
-	if (!gso.size)
+	rec->gso_size = ((__u16 *)&both)[0];
+	if (!rec->gso_size)
 		return;
-	rec->gso_size = gso.size;
-	rec->gso_segs = gso.segs;
-	bpf_probe_read_kernel(&rec->gso_kind, sizeof(rec->gso_kind),
-			      shared + bpf_core_field_offset(struct skb_shared_info, gso_type));
+	rec->gso_segs = ((__u16 *)&both)[1];
+	read_u32(&rec->gso_kind,
+		 shared + bpf_core_field_offset(struct skb_shared_info, gso_type));
 }
 
 /* skb cache entries: high half tells skbs apart, low half is `headers` or this. */
