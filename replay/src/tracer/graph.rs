@@ -24,6 +24,9 @@ pub(super) enum Place {
     Probe(ProbeId),
 }
 
+/// A node: the layer, and what is there.
+pub(super) type Spot = (Layer, Place);
+
 #[derive(Debug, Default)]
 struct Node {
     events: u64,
@@ -33,7 +36,7 @@ struct Node {
 }
 
 /// A node's key.
-type At = (Layer, Place);
+type At = Spot;
 
 #[derive(Debug, Default)]
 struct Edge {
@@ -55,7 +58,7 @@ impl Graph {
     /// One step of a journey.
     pub(super) fn step(
         &mut self,
-        at: (Layer, Place),
+        at: Spot,
         bytes: u32,
         stack: psc_formats::Stack,
         drop: Option<u32>,
@@ -77,7 +80,7 @@ impl Graph {
     }
 
     /// The way from one step to the next.
-    pub(super) fn edge(&mut self, from: (Layer, Place), to: (Layer, Place), ns: u64) {
+    pub(super) fn edge(&mut self, from: Spot, to: Spot, ns: u64) {
         if self.edges.len() >= MAX_EDGES && !self.edges.contains_key(&(from, to)) {
             self.omitted += 1;
             return;

@@ -21,7 +21,7 @@ use crate::engine::{ClosedJourney, Observer, Outcome, Pass, Sighting, World};
 use crate::view::trace::{JourneyTotals, PathRow, PathStep, TraceView};
 use exemplars::Exemplars;
 use functions::{FunctionId, Functions};
-use graph::{Graph, Place};
+use graph::{Graph, Place, Spot};
 use samples::Samples;
 
 /// Shapes counted at most; journeys of further ones are counted together.
@@ -168,7 +168,7 @@ impl Tracer {
         })
     }
 
-    fn place(&mut self, step: &Event, manifest: &Manifest, tables: &Tables) -> (Layer, Place) {
+    fn place(&mut self, step: &Event, manifest: &Manifest, tables: &Tables) -> Spot {
         let function = self.functions.of_event(step, tables);
         let place = match function {
             FunctionId(0) => Place::Probe(step.probe),
@@ -225,7 +225,7 @@ impl Observer for Tracer {
         };
         let mut shape = std::mem::take(&mut self.shape);
         shape.clear();
-        let mut before: Option<(u64, (Layer, Place))> = None;
+        let mut before: Option<(u64, Spot)> = None;
         for step in &journey.steps {
             let at = self.place(step, manifest, tables);
             let ends = matches!(step.kind, psc_formats::EventKind::Free { .. });
