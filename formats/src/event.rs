@@ -1,7 +1,12 @@
 //! The event: one sighting of a packet, socket or device at one probe.
 
+mod args;
+mod kind;
+
 use crate::flow::FiveTuple;
 use crate::manifest::ProbeId;
+use args::Arg;
+pub use args::ArgValue;
 
 /// Nanoseconds on the recording's clock; [`crate::manifest::Clock`] says which clock that is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -241,68 +246,6 @@ macro_rules! kinds {
     };
 }
 
-/// What a field of an [`EventKind`] means, for showing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ArgValue {
-    /// A number; the field's documentation has the unit.
-    Number(i128),
-    /// A place in the kernel's code.
-    Symbol(SymbolId),
-    /// A socket.
-    Socket(SockId),
-    /// A flow or connection.
-    Tuple(FiveTuple),
-}
-
-/// A field that archives store as whole integers.
-trait Arg: Sized {
-    const WIDTH: usize = 1;
-    fn put(&self, out: &mut Vec<u64>);
-    fn value(&self) -> ArgValue;
-    fn take(args: &mut impl Iterator<Item = u64>) -> Option<Self>;
-}
-
-macro_rules! int_arg {
-    ($($ty:ty),*) => { $( impl Arg for $ty {
-        fn put(&self, out: &mut Vec<u64>) { out.push(*self as u64); }
-        fn value(&self) -> ArgValue { ArgValue::Number((*self).into()) }
-        fn take(args: &mut impl Iterator<Item = u64>) -> Option<Self> {
-            let raw = args.next()?;
-            let value = raw as $ty;
-            (value as u64 == raw).then_some(value)
-        }
-    } )* };
-}
-int_arg!(u8, u16, u32, u64, i32);
-
-macro_rules! id_arg {
-    ($($ty:ident: $int:ty => $show:ident),*) => { $( impl Arg for $ty {
-        fn put(&self, out: &mut Vec<u64>) { self.0.put(out); }
-        fn value(&self) -> ArgValue { ArgValue::$show(*self) }
-        fn take(args: &mut impl Iterator<Item = u64>) -> Option<Self> {
-            <$int as Arg>::take(args).map($ty)
-        }
-    } )* };
-}
-id_arg!(SymbolId: u32 => Symbol, SockId: u32 => Socket);
-
-impl Arg for FiveTuple {
-    const WIDTH: usize = 5;
-    fn put(&self, out: &mut Vec<u64>) {
-        out.extend_from_slice(&self.to_words());
-    }
-    fn value(&self) -> ArgValue {
-        ArgValue::Tuple(*self)
-    }
-    fn take(args: &mut impl Iterator<Item = u64>) -> Option<Self> {
-        let mut words = [0; 5];
-        for word in &mut words {
-            *word = args.next()?;
-        }
-        Self::from_words(words)
-    }
-}
-
 kinds! {
     /// A frame of a capture file; no kernel probe. `direction` is 0 unknown, 1 inbound, 2 outbound
     /// (pcapng `epb_flags`, SLL packet type).
@@ -540,52 +483,62 @@ kinds! {
         /// State at that time.
         state: u8,
     }
-}
-
-impl EventKind {
-    /// The tuple that the event itself carries, as the probe had it: a connection local end first,
-    /// or a flow looked up. Neighbours have an address and no tuple.
-    pub fn tuple(&self) -> Option<FiveTuple> {
-        match self {
-            Self::Retransmit { tuple, .. }
-            | Self::RetransmitSynAck { tuple }
-            | Self::SendReset { tuple, .. }
-            | Self::ReceiveReset { tuple }
-            | Self::SockState { tuple, .. }
-            | Self::SockDestroy { tuple }
-            | Self::SockError { tuple, .. }
-            | Self::RouteLookup { tuple, .. }
-            | Self::TcpProbe { tuple, .. }
-            | Self::CongestionState { tuple, .. }
-            | Self::SockSeen { tuple, .. } => Some(*tuple),
-            Self::Captured { .. }
-            | Self::GroReceive {}
-            | Self::BacklogQueue {}
-            | Self::Receive {}
-            | Self::DeviceQueue {}
-            | Self::QdiscEnqueue { .. }
-            | Self::QdiscDequeue { .. }
-            | Self::TransmitStart {}
-            | Self::TransmitDone { .. }
-            | Self::Free { .. }
-            | Self::Consume { .. }
-            | Self::CopyToUser { .. }
-            | Self::ReceiveQueueFull { .. }
-            | Self::UdpQueueFail { .. }
-            | Self::BufferLimit { .. }
-            | Self::BadChecksum {}
-            | Self::IcmpSend { .. }
-            | Self::Neighbour { .. }
-            | Self::NapiPoll { .. }
-            | Self::XdpException { .. }
-            | Self::XdpRedirect { .. }
-            | Self::DataReady {}
-            | Self::SockReceive { .. }
-            | Self::SockSend { .. }
-            | Self::TransmitTimeout { .. }
-            | Self::Repeated { .. }
-            | Self::BridgeLearn { .. }
-            | Self::ReceiveReturn { .. } => None,
-        }
+    /// A function of the stack was entered with this skb; the probe says which.
+    FunctionEntry = 39 {
+        /// 1 when the return is probed, too; 0 when this is all that will be seen of the call.
+        returns: u8,
+        /// What `value` is: [`crate::function::Argument`] as a number.
+        argument: u8,
+        /// The argument, or 0.
+        value: u64,
+    }
+    /// The function returned. It was entered at `at - elapsed`, where the same probe has its entry event. The
+    /// skb is the one it was entered with and may be free by now: only its address is meant.
+    FunctionReturn = 40 {
+        /// What `value` means: [`crate::function::Meaning`] as a number.
+        meaning: u8,
+        /// What it returned, sign-extended from the function's own width.
+        value: i64,
+        /// Nanoseconds since its entry event.
+        elapsed: u64,
+    }
+    /// `skb_clone`: a second skb shares this one's bytes.
+    Cloned = 41 {
+        /// The new skb.
+        child: SkbAddr,
+    }
+    /// `skb_copy`, `__pskb_copy_fclone`: a second skb has bytes of its own.
+    Copied = 42 {
+        /// The new skb.
+        child: SkbAddr,
+    }
+    /// `skb_segment`: software GSO cut this segment from the skb. One event for each segment, in their order.
+    Segmented = 43 {
+        /// The segment.
+        child: SkbAddr,
+    }
+    /// `skb_gro_receive`: GRO merged this skb into another. It ends here, or shares its bytes until it does.
+    Merged = 44 {
+        /// The skb that carries on.
+        into: SkbAddr,
+    }
+    /// `ip_do_fragment`, `ip6_fragment`: this fragment was made of the skb.
+    Fragmented = 45 {
+        /// The fragment.
+        child: SkbAddr,
+    }
+    /// `ip_frag_reasm` and kin: this fragment went into the datagram that another skb carries on.
+    Reassembled = 46 {
+        /// The skb that carries the datagram on; may be this one.
+        into: SkbAddr,
+    }
+    /// A netfilter link of psc's own (tier 1b) saw the skb at one end of a hook.
+    NetfilterHook = 47 {
+        /// `NFPROTO_*`: 2 is IPv4, 10 is IPv6.
+        family: u8,
+        /// `NF_INET_*`: 0 prerouting, 1 input, 2 forward, 3 output, 4 postrouting.
+        hook: u8,
+        /// Priority of the link: the lowest is before, the highest after all other hooks.
+        priority: i32,
     }
 }

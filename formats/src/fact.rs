@@ -41,11 +41,46 @@ pub enum Fact {
     Clock(ClockFact),
     /// Something the reader should know: damage skipped, an interface that went away.
     Notice(NoticeFact),
+    /// A chain of firewall rules that function probes met.
+    Chain(ChainFact),
+    /// How much of the traffic is recorded from here on.
+    Sampling(SamplingFact),
     /// The recording was closed in good order.
     End(EndFact),
     /// A fact of a later version; skipped.
     #[serde(other)]
     Unknown,
+}
+
+/// A chain of rules, named by the function that walks it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ChainFact {
+    /// Number, dense from 1.
+    pub id: u32,
+    /// `nft` or `iptables`.
+    pub kind: String,
+    /// Table.
+    pub table: String,
+    /// Chain; empty for iptables, whose tables are walked as one.
+    pub chain: String,
+}
+
+/// What part of the flows is recorded from a moment on (`record --budget`): those whose hash is below a bound.
+/// A total of recorded packets times `weight` is an unbiased estimate of all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SamplingFact {
+    /// From when, on the recording's clock.
+    pub at: u64,
+    /// One in this many flows is recorded; 1 is all.
+    pub weight: u32,
+    /// Events left out by this since the start.
+    pub shed: u64,
+    /// Share of all CPU time that the recorder and its probes took before this, in millionths.
+    pub load_ppm: u32,
+    /// Optional probes that are detached from here on to save time.
+    pub probes_off: Vec<String>,
 }
 
 /// A network device in one namespace.
@@ -329,6 +364,8 @@ impl Fact {
             Self::Probe(_) => "probe",
             Self::Clock(_) => "clock",
             Self::Notice(_) => "notice",
+            Self::Chain(_) => "chain",
+            Self::Sampling(_) => "sampling",
             Self::End(_) => "end",
             Self::Unknown => "unknown",
         }
@@ -345,12 +382,14 @@ impl Fact {
             Self::Probe(fact) => Some(fact.at),
             Self::Clock(fact) => Some(fact.at),
             Self::Notice(fact) => (fact.at != 0).then_some(fact.at),
+            Self::Sampling(fact) => Some(fact.at),
             Self::End(fact) => Some(fact.at),
             Self::Device(_)
             | Self::Symbol(_)
             | Self::Stack(_)
             | Self::Task(_)
             | Self::Sysctls(_)
+            | Self::Chain(_)
             | Self::Unknown => None,
         }
         .map(Ns)

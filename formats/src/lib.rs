@@ -8,6 +8,7 @@ pub mod archive;
 pub mod event;
 pub mod fact;
 pub mod flow;
+pub mod function;
 pub mod manifest;
 pub mod open;
 pub mod packet;

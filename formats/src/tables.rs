@@ -4,8 +4,8 @@ use rustc_hash::FxHashMap;
 
 use crate::event::{DeviceId, SockId, StackId, SymbolId};
 use crate::fact::{
-    CountersFact, DeviceFact, EndFact, Fact, LossFact, NeighboursFact, NoticeFact, RoutesFact,
-    SocketFact, StackFact, SymbolFact, SysctlsFact, TaskFact,
+    ChainFact, CountersFact, DeviceFact, EndFact, Fact, LossFact, NeighboursFact, NoticeFact,
+    RoutesFact, SamplingFact, SocketFact, StackFact, SymbolFact, SysctlsFact, TaskFact,
 };
 
 /// The facts of a recording so far, by id. Sources emit facts; every consumer applies them here.
@@ -35,6 +35,10 @@ pub struct Tables {
     pub loss: Option<LossFact>,
     /// Notices, in order.
     pub notices: Vec<NoticeFact>,
+    /// Chains of firewall rules by number.
+    pub chains: FxHashMap<u32, ChainFact>,
+    /// How much was recorded from when on, in order; empty when all was.
+    pub sampling: Vec<SamplingFact>,
     /// Set when the recording was closed in good order.
     pub end: Option<EndFact>,
 }
@@ -55,6 +59,8 @@ impl Tables {
             Fact::Sysctls(f) => self.sysctls.push(f.clone()),
             Fact::Loss(f) => self.loss = Some(f.clone()),
             Fact::Notice(f) => self.notices.push(f.clone()),
+            Fact::Chain(f) => drop(self.chains.insert(f.id, f.clone())),
+            Fact::Sampling(f) => self.sampling.push(f.clone()),
             Fact::End(f) => self.end = Some(f.clone()),
             Fact::Probe(_) | Fact::Clock(_) | Fact::Unknown => {}
         }

@@ -101,12 +101,20 @@ pub struct ClosedJourney {
 }
 
 impl ClosedJourney {
-    /// Last step minus first, nanoseconds.
+    /// Last step minus first, nanoseconds. That a function returned is no step of the packet: by then it may
+    /// be elsewhere, or gone.
     pub fn duration(&self) -> u64 {
-        match (self.steps.first(), self.steps.last()) {
+        let moves =
+            |step: &&Event| !matches!(step.kind, psc_formats::EventKind::FunctionReturn { .. });
+        match (self.steps.iter().find(moves), self.steps.iter().rev().find(moves)) {
             (Some(first), Some(last)) => last.at.0.saturating_sub(first.at.0),
             _ => 0,
         }
+    }
+
+    /// The steps that tier 1 alone would have seen: without function probes and netfilter links.
+    pub fn tier_one(&self) -> impl DoubleEndedIterator<Item = &Event> {
+        self.steps.iter().filter(|step| !step.kind.is_deeper_tier())
     }
 }
 

@@ -156,6 +156,7 @@ impl Serialize for Args<'_> {
                 ArgValue::Symbol(id) => {
                     map.serialize_entry(name, &self.world.tables.location(id))?;
                 }
+                ArgValue::Skb(addr) => map.serialize_entry(name, &addr.0)?,
                 ArgValue::Socket(id) => map.serialize_entry(name, &id.0)?,
                 ArgValue::Tuple(tuple) => map.serialize_entry(name, &tuple.to_string())?,
             }

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use psc_formats::Fact;
 use psc_formats::fact::{
-    ClockFact, CountersFact, DeviceFact, LossFact, NeighboursFact, ProbeFact, RoutesFact,
-    SocketFact, StackFact, SymbolFact, SysctlsFact, TaskFact,
+    ChainFact, ClockFact, CountersFact, DeviceFact, LossFact, NeighboursFact, ProbeFact,
+    RoutesFact, SamplingFact, SocketFact, StackFact, SymbolFact, SysctlsFact, TaskFact,
 };
 
 /// Sockets and tasks come and go without end; these many of each are carried, the least recently
@@ -27,6 +27,8 @@ pub(super) struct Carry {
     counters: BTreeMap<u32, CountersFact>,
     sysctls: BTreeMap<u32, SysctlsFact>,
     probes: BTreeMap<u16, ProbeFact>,
+    chains: BTreeMap<u32, ChainFact>,
+    sampling: Option<SamplingFact>,
     clock: Option<ClockFact>,
     loss: Option<LossFact>,
 }
@@ -49,6 +51,8 @@ impl Carry {
             Fact::Probe(f) => drop(self.probes.insert(f.id, f.clone())),
             Fact::Clock(f) => self.clock = Some(f.clone()),
             Fact::Loss(f) => self.loss = Some(f.clone()),
+            Fact::Chain(f) => drop(self.chains.insert(f.id, f.clone())),
+            Fact::Sampling(f) => self.sampling = Some(f.clone()),
             Fact::Notice(_) | Fact::End(_) | Fact::Unknown => {}
         }
     }
@@ -58,6 +62,8 @@ impl Carry {
         let mut facts = Vec::new();
         facts.extend(self.probes.values().cloned().map(Fact::Probe));
         facts.extend(self.clock.clone().map(Fact::Clock));
+        facts.extend(self.sampling.clone().map(Fact::Sampling));
+        facts.extend(self.chains.values().cloned().map(Fact::Chain));
         facts.extend(self.devices.values().cloned().map(Fact::Device));
         facts.extend(self.symbols.values().cloned().map(Fact::Symbol));
         facts.extend(self.stacks.values().cloned().map(Fact::Stack));

@@ -136,6 +136,8 @@ impl Chooser {
             | Fact::Probe(_)
             | Fact::Clock(_)
             | Fact::Notice(_)
+            | Fact::Chain(_)
+            | Fact::Sampling(_)
             | Fact::End(_)
             | Fact::Unknown => {}
         }

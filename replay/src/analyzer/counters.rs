@@ -145,7 +145,7 @@ impl Counters {
 
     pub(super) fn journey(&mut self, world: World<'_>, journey: &ClosedJourney) {
         let Outcome::Dropped { reason, location } = journey.outcome else { return };
-        let at = journey.steps.last().map_or(0, |event| event.at.0);
+        let at = journey.tier_one().next_back().map_or(0, |event| event.at.0);
         let version = journey
             .headers
             .last()

@@ -69,7 +69,7 @@ impl Drops {
         if self.judged.len() < ROWS || self.judged.contains_key(&(reason, location)) {
             self.judged.entry((reason, location)).or_default().drops += 1;
         }
-        let last = free.map(|(event, ..)| event).or(journey.steps.last());
+        let last = free.map(|(event, ..)| event).or(journey.tier_one().next_back());
         let (at, len) = last.map_or((0, 0), |event| (event.at.0, event.len));
         let device = place(&journey.steps);
         let Some(row) = slot(&mut self.rows, (reason, location, device), at) else {

@@ -187,15 +187,19 @@ impl Observer for Analyzer {
         self.flows.journey(journey, uncounted);
         self.counters.journey(world, journey);
         if matches!(journey.outcome, crate::engine::Outcome::Dropped { .. })
-            && let Some(last) = journey.steps.last()
+            && let Some(last) = journey.tier_one().next_back()
         {
             self.series.drops(last.at.0, 1);
         }
-        for pair in journey.steps.windows(2) {
+        // Returning from a function is no way from layer to layer.
+        let moves =
+            |step: &&psc_formats::Event| !matches!(step.kind, EventKind::FunctionReturn { .. });
+        let steps = || journey.steps.iter().filter(moves);
+        for pair in steps().zip(steps().skip(1)) {
             let layer = |id: psc_formats::ProbeId| {
                 world.manifest.probes.get(id.0 as usize).map(|probe| probe.layer)
             };
-            if let (Some(from), Some(to)) = (layer(pair[0].probe), layer(pair[1].probe))
+            if let (Some(from), Some(to)) = (layer(pair.0.probe), layer(pair.1.probe))
                 && from != to
             {
                 *self.interactions.entry((from, to)).or_default() += 1;

@@ -199,6 +199,10 @@ fn notices(tables: &Tables, order: OrderCounts, journeys: JourneyCounts) -> Vec<
             journeys.unattributed,
             "driver answers (net_dev_xmit) whose transmit was not seen belong to no journey",
         ),
+        (
+            journeys.functions_unplaced,
+            "events of function probes belong to no journey: no other probe saw their packet, or it was over",
+        ),
         (journeys.evicted, "journeys were closed early because too many were open at once"),
     ];
     for (count, text) in own {

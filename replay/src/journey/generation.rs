@@ -63,6 +63,10 @@ pub(super) struct Generation {
     pub(super) copy_found: bool,
     /// Unfinished transmits that name it.
     pub(super) transmits: u32,
+    /// Calls of probed functions that have not returned.
+    pub(super) calls: u32,
+    /// Steps that are of function probes.
+    pub(super) function_steps: u32,
     /// Kept after its end, until a clone could have been read.
     pub(super) waiting: bool,
     /// Closed, to be told and then cleared: gets no more events.

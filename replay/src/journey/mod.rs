@@ -22,11 +22,15 @@
 //!
 //! `Retransmit` names the socket's original, which never travels, so it belongs to no journey.
 //!
+//! Function probes and netfilter links never decide any of this (see `functions`): without them, the
+//! journeys are the same.
+//!
 //! Memory is bounded by what is in flight: open generations by [`MAX_OPEN`] and [`MAX_STEPS_HELD`]
 //! (beyond, the quietest is closed and counted), remembered content by `twins`, plus eight bytes for
 //! each address ever seen (the kernel's, so as many as skbs ever existed at once).
 
 mod clones;
+mod functions;
 mod generation;
 mod place;
 #[cfg(test)]
@@ -43,6 +47,7 @@ use psc_formats::{Event, EventKind, Manifest, Ns, SkbAddr, Tables};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::engine::{Ambiguity, ClosedJourney, JourneyId, Outcome, SkbId};
+use functions::Functions;
 use generation::{End, Generation, NONE, Slab, Stage};
 use transmit::{Transmit, Transmits};
 use twins::Twins;
@@ -74,6 +79,8 @@ pub struct JourneyCounts {
     pub unattributed: u64,
     /// Generations closed because too many were open.
     pub evicted: u64,
+    /// Events of function probes whose packet no other probe saw, or was told already.
+    pub functions_unplaced: u64,
 }
 
 /// Where an event went.
@@ -111,6 +118,7 @@ pub struct Journeys {
     /// Closed and not yet told.
     closed: VecDeque<u32>,
     finished: Vec<Transmit>,
+    functions: Functions,
     /// Numbers of the reasons that are no drop.
     harmless: FxHashSet<u32>,
     no_socket: Option<u32>,
@@ -143,6 +151,7 @@ impl Journeys {
             waiting: VecDeque::new(),
             closed: VecDeque::new(),
             finished: Vec::new(),
+            functions: Functions::default(),
             harmless,
             no_socket: named(&["NO_SOCKET"]).next(),
             queue_purge: named(&["QUEUE_PURGE"]).next(),
@@ -179,9 +188,13 @@ impl Journeys {
         if gap {
             self.lost_before(&event);
         }
+        if event.kind.is_deeper_tier() {
+            return self.admit_function(event);
+        }
         let Some((slot, opens)) = self.place(&event, headers, bytes, tables) else {
             return Err(event);
         };
+        self.take_prelude(slot, opens, &event);
         self.track(slot, &event, tables);
         let generation = self.slab.get_mut(slot);
         generation.last_at = event.at;
@@ -403,6 +416,7 @@ impl Journeys {
         if let Some(segmented) = self.segmented.get_mut(cpu) {
             *segmented = None;
         }
+        self.forget_calls(Some(event.cpu));
     }
 
     fn open(&mut self, event: &Event) -> u32 {
@@ -428,7 +442,8 @@ impl Journeys {
 
     fn close_if_over(&mut self, slot: u32) {
         let generation = self.slab.get(slot);
-        if generation.end.is_some() && generation.transmits == 0 && !generation.waiting {
+        let inside = generation.transmits > 0 || generation.calls > 0;
+        if generation.end.is_some() && !inside && !generation.waiting {
             self.close(slot);
         }
     }

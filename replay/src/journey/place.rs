@@ -51,7 +51,8 @@ impl Journeys {
             return Some((slot, true));
         }
         if let Some(slot) = nested.or(current) {
-            let full = self.slab.get(slot).steps.len() >= MAX_STEPS;
+            let generation = self.slab.get(slot);
+            let full = generation.steps.len() - generation.function_steps as usize >= MAX_STEPS;
             if !full && (self.rewrites(slot, event, nested.is_some()) || self.fits(slot, event)) {
                 let opens = self.slab.get(slot).undecided
                     && self.decide(slot, event, identity(), headers, tables);

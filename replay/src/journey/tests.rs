@@ -1,5 +1,7 @@
 //! What the stack does to identity, one trick a test. `tests/interleavings.rs` does them all at once.
 
+mod functions;
+
 use psc_formats::event::{Context, DeviceId, Gso, LinkType, PacketRef, StackId, SymbolId};
 use psc_formats::fact::{DeviceFact, Fact, StackFact, SymbolFact};
 use psc_formats::packet::{self, Headers};
@@ -42,6 +44,7 @@ struct Seen {
     skb: u32,
     device: u16,
     iif: u32,
+    sock: u32,
     content: u32,
     packet: Option<&'static [u8]>,
     stack: StackId,
@@ -54,6 +57,7 @@ const SEEN: Seen = Seen {
     skb: 7,
     device: ETH0,
     iif: 0,
+    sock: 0,
     content: 0,
     packet: None,
     stack: StackId(0),
@@ -128,7 +132,7 @@ impl Stretch {
             seq: self.seq,
             probe: ProbeId(0),
             skb: SkbAddr(seen.skb),
-            sock: SockId(0),
+            sock: SockId(seen.sock),
             device: DeviceId(seen.device),
             iif: seen.iif,
             len: 100,

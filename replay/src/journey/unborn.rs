@@ -81,7 +81,9 @@ impl Journeys {
             generation.ambiguous = Some(Ambiguity::BirthNotObserved);
             return true;
         }
-        let made_here = ends && event.iif == 0 && self.slab.get(slot).steps.is_empty();
+        let before = self.slab.get(slot);
+        let first = before.steps.len() == before.function_steps as usize;
+        let made_here = ends && event.iif == 0 && first;
         if !(made_here && matches!(event.kind, EventKind::Free { .. })) {
             self.slab.get_mut(slot).ambiguous = Some(Ambiguity::BirthNotObserved);
         }

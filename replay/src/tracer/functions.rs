@@ -2,7 +2,7 @@
 
 use psc_formats::event::{StackId, SymbolId};
 use psc_formats::manifest::Layer;
-use psc_formats::{Event, EventKind, Tables};
+use psc_formats::{Event, EventKind, Manifest, Tables};
 use rustc_hash::FxHashMap;
 
 use crate::layers;
@@ -59,9 +59,24 @@ impl Default for Functions {
 }
 
 impl Functions {
+    /// The function that a step is at: the one whose own probe it is, else as [`Self::of_event`].
+    pub(super) fn of_step(
+        &mut self,
+        event: &Event,
+        manifest: &Manifest,
+        tables: &Tables,
+    ) -> FunctionId {
+        match event.kind {
+            EventKind::FunctionEntry { .. } | EventKind::FunctionReturn { .. } => {
+                self.intern(manifest.probe_name(event.probe))
+            }
+            _ => self.of_event(event, tables),
+        }
+    }
+
     /// The function that `event` happened in: the innermost one of its stack that belongs to the
     /// network stack, else the caller that a free names.
-    pub(super) fn of_event(&mut self, event: &Event, tables: &Tables) -> FunctionId {
+    fn of_event(&mut self, event: &Event, tables: &Tables) -> FunctionId {
         let from_stack = self.of_stack(event.stack.id, tables);
         if from_stack != FunctionId(0) {
             return from_stack;

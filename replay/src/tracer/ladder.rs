@@ -21,6 +21,8 @@ pub(super) fn tell(
     world: World<'_>,
 ) -> Journey {
     let first = journey.steps.first();
+    // Before its headers are made, an skb is shorter than the packet.
+    let seen = journey.tier_one().next().or(first);
     let headers = journey.headers.first().map(|(_, headers)| headers);
     Journey {
         id: journey.id.0,
@@ -29,8 +31,8 @@ pub(super) fn tell(
         duration_ns: journey.duration(),
         flow: journey.flow.map_or_else(String::new, |flow| flow.to_string()),
         summary: headers.map_or_else(String::new, packet::summary),
-        len: first.map_or(0, wire_len),
-        segments: first.map_or(1, |step| step.gso.segments()),
+        len: seen.map_or(0, wire_len),
+        segments: seen.map_or(1, |step| step.gso.segments()),
         outcome: words::outcome(journey.outcome, world),
         drop_location: match journey.outcome {
             Outcome::Dropped { location, .. } => world.tables.location(location),
@@ -74,7 +76,7 @@ fn steps(journey: &ClosedJourney, functions: &mut Functions, world: World<'_>) -
 fn step(step: &Event, before: u64, functions: &mut Functions, world: World<'_>) -> JourneyStep {
     let tables = world.tables;
     let probe = world.manifest.probes.get(step.probe.0 as usize);
-    let function = functions.of_event(step, tables);
+    let function = functions.of_step(step, world.manifest, tables);
     let layer = functions.layer(function).or(probe.map(|probe| probe.layer));
     let device = tables.devices.get(&step.device);
     let frames = tables.stacks.get(&step.stack.id).map(|stack| stack.frames.as_slice());

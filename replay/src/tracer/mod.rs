@@ -14,7 +14,7 @@ use std::rc::Rc;
 
 use psc_formats::event::DeviceId;
 use psc_formats::manifest::Layer;
-use psc_formats::{Event, Manifest, ProbeId, Tables};
+use psc_formats::{Event, EventKind, Manifest, ProbeId, Tables};
 use rustc_hash::FxHashMap;
 
 use crate::engine::{ClosedJourney, Observer, Outcome, Pass, Sighting, World};
@@ -169,7 +169,7 @@ impl Tracer {
     }
 
     fn place(&mut self, step: &Event, manifest: &Manifest, tables: &Tables) -> Spot {
-        let function = self.functions.of_event(step, tables);
+        let function = self.functions.of_step(step, manifest, tables);
         let place = match function {
             FunctionId(0) => Place::Probe(step.probe),
             known => Place::Function(known),
@@ -192,6 +192,12 @@ impl Tracer {
     }
 }
 
+/// Whether an event says where the packet is.
+fn tells_place(kind: &EventKind) -> bool {
+    !kind.is_deeper_tier()
+        || matches!(kind, EventKind::FunctionEntry { .. } | EventKind::NetfilterHook { .. })
+}
+
 /// FNV-1a over the words of a shape, so that an id means the same in every recording.
 fn signature(steps: &[PathStep], outcome: &str) -> String {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
@@ -211,7 +217,9 @@ fn signature(steps: &[PathStep], outcome: &str) -> String {
 
 impl Observer for Tracer {
     fn sighting(&mut self, _: World<'_>, sighting: &Sighting<'_>) {
-        self.totals.events_without_skb += u64::from(sighting.journey.is_none());
+        // A function's event may have to wait for its journey; then the journey has it in the end.
+        let without = sighting.journey.is_none() && !sighting.event.kind.is_deeper_tier();
+        self.totals.events_without_skb += u64::from(without);
     }
 
     fn closed(&mut self, world: World<'_>, journey: &ClosedJourney) {
@@ -227,8 +235,12 @@ impl Observer for Tracer {
         shape.clear();
         let mut before: Option<(u64, Spot)> = None;
         for step in &journey.steps {
+            // A return is no move of the packet, and a new skb no place.
+            if !tells_place(&step.kind) {
+                continue;
+            }
             let at = self.place(step, manifest, tables);
-            let ends = matches!(step.kind, psc_formats::EventKind::Free { .. });
+            let ends = matches!(step.kind, EventKind::Free { .. });
             self.graph.step(at, step.len, step.stack, dropped.filter(|_| ends));
             if let Some((time, from)) = before {
                 self.graph.edge(from, at, step.at.0.saturating_sub(time));
@@ -274,7 +286,7 @@ impl Observer for Tracer {
             (None, None) => return,
         };
         path.journeys += 1;
-        path.bytes += journey.steps.first().map_or(0, |step| u64::from(ladder::wire_len(step)));
+        path.bytes += journey.tier_one().next().map_or(0, |step| u64::from(ladder::wire_len(step)));
         path.samples.add(journey.duration());
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use psc_formats::event::{Context, StackEvidence};
+use psc_formats::function::{Argument, Meaning, family_name, hook_name};
 use psc_formats::packet::{self, Headers};
 use psc_formats::{Event, EventKind};
 
@@ -99,9 +100,60 @@ pub(super) fn detail(event: &Event, world: World<'_>) -> String {
         EventKind::TcpProbe { cwnd, srtt_us, .. } => {
             format!("cwnd {cwnd} segments, smoothed RTT {srtt_us} us")
         }
+        EventKind::FunctionEntry { argument, value, .. } => entered(*argument, *value, world),
+        EventKind::FunctionReturn { meaning, value, elapsed } => {
+            returned(*meaning, *value, *elapsed, world)
+        }
+        EventKind::Cloned { .. } => "cloned".to_owned(),
+        EventKind::Copied { .. } => "copied".to_owned(),
+        EventKind::Segmented { .. } => "a segment cut from it".to_owned(),
+        EventKind::Merged { .. } => "merged into another packet".to_owned(),
+        EventKind::Fragmented { .. } => "a fragment cut from it".to_owned(),
+        EventKind::Reassembled { .. } => "joined into its datagram".to_owned(),
+        EventKind::NetfilterHook { family, hook, priority } => {
+            let end = if *priority < 0 { "before" } else { "after" };
+            let (family, hook) = (family_name(*family), hook_name(*family, *hook));
+            format!("{family} {hook}, {end} all other hooks")
+        }
         EventKind::XdpException { action } => format!("XDP action {action}"),
         EventKind::XdpRedirect { rc, to } => format!("to interface {to}, rc {rc}"),
         _ => String::new(),
+    }
+}
+
+/// What a function was entered with.
+fn entered(argument: u8, value: u64, world: World<'_>) -> String {
+    let hook = |value: u64| {
+        let (family, hook) = (value as u8, (value >> 8) as u8);
+        format!("{} {}", family_name(family), hook_name(family, hook))
+    };
+    match Argument::from_u8(argument) {
+        Some(Argument::NetfilterHook) => hook(value),
+        Some(Argument::Chain) => match world.tables.chains.get(&(value as u32)) {
+            Some(chain) if chain.chain.is_empty() => {
+                format!("{} table {}, {}", chain.kind, chain.table, hook(value >> 32))
+            }
+            Some(chain) => {
+                let (kind, table, name) = (&chain.kind, &chain.table, &chain.chain);
+                format!("{kind} table {table}, chain {name}, {}", hook(value >> 32))
+            }
+            None => hook(value >> 32),
+        },
+        Some(Argument::Protocol) => format!("protocol {value}"),
+        Some(Argument::Interface) => format!("to interface {value}"),
+        Some(Argument::Bytes) => format!("{value} bytes"),
+        Some(Argument::None) | None => String::new(),
+    }
+}
+
+/// What a function returned, and when.
+fn returned(meaning: u8, value: i64, elapsed: u64, world: World<'_>) -> String {
+    let reason = |number| world.manifest.drop_reason(number);
+    let words = Meaning::from_u8(meaning).unwrap_or_default().words(value, reason);
+    if words.is_empty() {
+        format!("returned after {elapsed} ns")
+    } else {
+        format!("returned {words} after {elapsed} ns")
     }
 }
 
