@@ -119,7 +119,7 @@ impl Meaning {
             Self::Verdict => {
                 const NAMES: [&str; 6] = ["drop", "accept", "stolen", "queue", "repeat", "stop"];
                 // NF_DROP carries an errno above, NF_QUEUE a queue number; negative is a chain's own.
-                numbered(&NAMES, value & 0xff).filter(|_| value >= 0 || value & 0xff == 0)
+                numbered(&NAMES, value & 0xff).filter(|_| value >= 0)
             }
             Self::Receive => numbered(&["success", "drop"], value),
             Self::DropReason => match u32::try_from(value) {
@@ -180,13 +180,12 @@ impl Meaning {
     pub fn is_refusal(self, value: i64) -> bool {
         match self {
             Self::HookResult | Self::Errno | Self::Bytes => value < 0,
-            Self::Verdict => value & 0xff == 0 && value >= 0,
+            Self::Verdict => value >= 0 && value.trailing_zeros() >= 8,
             Self::Receive => value == 1,
-            Self::DropReason => value != 0,
+            Self::DropReason | Self::Taken => value != 0,
             Self::Transmit => value == 1 || value < 0,
             Self::Xdp => value == 0 || value == 1,
             Self::Tc => value == 2,
-            Self::Taken => value != 0,
             Self::Nothing
             | Self::Gro
             | Self::Truth
