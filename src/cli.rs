@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) mod diff;
 pub(crate) mod record;
 pub(crate) mod values;
 
+pub(crate) use diff::DiffArgs;
 pub(crate) use record::RecordArgs;
 pub(crate) use values::TimeRange;
 
@@ -89,6 +91,8 @@ pub(crate) enum Verb {
     Analyze(AnalyzeArgs),
     /// Show the peers: registered country, hops, round-trip time
     Locate(LocateArgs),
+    /// Compare two recordings: new drops, changed paths, steps whose time moved
+    Diff(DiffArgs),
     /// Write one self-contained HTML report
     Report(ReportArgs),
     /// Look for attacks and misconfigurations

@@ -1,6 +1,7 @@
 //! The `psc` binary: parse, resolve, dispatch, exit code. No analysis happens here.
 
 mod cli;
+mod diff;
 mod export;
 mod import;
 mod inspect;
@@ -89,6 +90,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Verdict> {
         Verb::Analyze(args) => replay::analyze(&args, console),
         Verb::Locate(args) => replay::locate(&args, console),
         Verb::Trace(args) => replay::trace(&args, console),
+        Verb::Diff(args) => diff::run(&args, console),
         Verb::Report(args) => replay::report(&args, console),
         Verb::Guard(args) => match args.verb {
             GuardVerb::Detect(args) => replay::detect(&args, console),

@@ -3,6 +3,7 @@
 pub mod analyzer;
 mod bounded;
 pub mod census;
+pub mod diff;
 pub mod engine;
 pub mod expr;
 mod first_sight;

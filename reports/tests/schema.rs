@@ -14,12 +14,13 @@ use std::path::{Path, PathBuf};
 use psc_replay::view::SCHEMA;
 use serde_json::{Map, Value, json};
 
-const VIEWS: [(&str, &str); 5] = [
+const VIEWS: [(&str, &str); 6] = [
     ("trace", "TraceView"),
     ("analyze", "AnalyzeView"),
     ("locate", "LocateView"),
     ("detect", "DetectView"),
     ("info", "InfoView"),
+    ("diff", "DiffView"),
 ];
 
 fn root() -> PathBuf {
@@ -276,6 +277,7 @@ fn printed(kind: &str) -> Value {
         "locate" => psc_reports::json(kind, &fixtures::locate()),
         "detect" => psc_reports::json(kind, &fixtures::detect()),
         "info" => psc_reports::json(kind, &fixtures::info()),
+        "diff" => psc_reports::json(kind, &fixtures::diff()),
         _ => unreachable!("{kind}"),
     };
     serde_json::from_str(&text).unwrap()

@@ -4,6 +4,7 @@ mod fixtures;
 
 use psc_replay::view::analyze::AnalyzeView;
 use psc_replay::view::detect::DetectView;
+use psc_replay::view::diff::DiffView;
 use psc_replay::view::info::InfoView;
 use psc_replay::view::locate::LocateView;
 use psc_replay::view::trace::TraceView;
@@ -20,13 +21,14 @@ fn draw(view: &str, style: Style) -> String {
         "locate" => text::locate(&fixtures::locate(), style, &mut out),
         "detect" => text::detect(&fixtures::detect(), style, &mut out),
         "info" => text::info(&fixtures::info(), style, &mut out),
+        "diff" => text::diff(&fixtures::diff(), style, &mut out),
         _ => unreachable!("{view}"),
     }
     .expect("a string takes everything");
     out
 }
 
-const VIEWS: [&str; 5] = ["trace", "analyze", "locate", "detect", "info"];
+const VIEWS: [&str; 6] = ["trace", "analyze", "locate", "detect", "info", "diff"];
 
 #[test]
 fn texts_are_as_reviewed() {
@@ -43,7 +45,9 @@ fn first_line_says_how_complete() {
         for width in [0, 80] {
             let text = draw(view, Style { color: false, width });
             let first = text.lines().next().unwrap_or_default();
-            assert_eq!(first, "lost 120 of 1,284,671 events (0.01 %), all on CPU 1", "{view}");
+            let first = first.strip_prefix("base  ").unwrap_or(first);
+            let complete = "lost 120 of 1,284,671 events (0.01 %), all on CPU 1";
+            assert_eq!(first.split(';').next(), Some(complete), "{view}");
         }
     }
 }
@@ -57,6 +61,8 @@ fn an_empty_view_is_text_too() {
     text::detect(&DetectView::default(), PLAIN, &mut out).unwrap();
     text::info(&InfoView::default(), PLAIN, &mut out).unwrap();
     assert_eq!(out.matches("completeness not recorded\n").count(), 5, "{out}");
+    text::diff(&DiffView::default(), PLAIN, &mut out).unwrap();
+    assert_eq!(out.matches("completeness not recorded; ").count(), 2, "{out}");
 }
 
 #[test]

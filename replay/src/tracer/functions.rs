@@ -36,11 +36,11 @@ fn is_plumbing(name: &str) -> bool {
 
 /// A function name by number, from 1; 0 is "not known".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct FunctionId(pub(super) u32);
+pub(crate) struct FunctionId(pub(crate) u32);
 
 /// Names of functions, and which one each stack comes down to.
 #[derive(Debug)]
-pub(super) struct Functions {
+pub(crate) struct Functions {
     names: Vec<String>,
     layers: Vec<Option<Layer>>,
     by_name: FxHashMap<String, FunctionId>,
@@ -60,7 +60,7 @@ impl Default for Functions {
 
 impl Functions {
     /// The function that a step is at: the one whose own probe it is, else as [`Self::of_event`].
-    pub(super) fn of_step(
+    pub(crate) fn of_step(
         &mut self,
         event: &Event,
         manifest: &Manifest,
@@ -110,7 +110,7 @@ impl Functions {
     }
 
     /// The functions through which a stack entered each layer, outermost first.
-    pub(super) fn entries(&mut self, id: StackId, tables: &Tables) -> Vec<FunctionId> {
+    pub(crate) fn entries(&mut self, id: StackId, tables: &Tables) -> Vec<FunctionId> {
         let Some(stack) = tables.stacks.get(&id) else { return Vec::new() };
         let mut entries = Vec::new();
         let mut inside = None;
@@ -125,12 +125,12 @@ impl Functions {
         entries
     }
 
-    pub(super) fn name(&self, id: FunctionId) -> &str {
+    pub(crate) fn name(&self, id: FunctionId) -> &str {
         &self.names[id.0 as usize]
     }
 
     /// The layer of a function, where its name tells.
-    pub(super) fn layer(&self, id: FunctionId) -> Option<Layer> {
+    pub(crate) fn layer(&self, id: FunctionId) -> Option<Layer> {
         self.layers[id.0 as usize]
     }
 

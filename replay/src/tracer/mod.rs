@@ -1,10 +1,10 @@
 //! The tracer: the path of each packet, the shapes that paths have, and the graph they make.
 
 mod exemplars;
-mod functions;
+pub(crate) mod functions;
 mod graph;
 mod ladder;
-mod samples;
+pub(crate) mod samples;
 #[cfg(test)]
 mod tests;
 mod words;

@@ -10,7 +10,7 @@ const FEW: usize = 64;
 /// Durations: exact while they are few, then a histogram with three significant digits. There are
 /// thousands of paths and most of them are rare.
 #[derive(Debug)]
-pub(super) enum Samples {
+pub(crate) enum Samples {
     Few(Vec<u64>),
     Many(Box<Histogram<u64>>),
 }
@@ -22,7 +22,7 @@ impl Default for Samples {
 }
 
 impl Samples {
-    pub(super) fn add(&mut self, ns: u64) {
+    pub(crate) fn add(&mut self, ns: u64) {
         match self {
             Self::Few(samples) if samples.len() < FEW => samples.push(ns),
             Self::Few(samples) => match Histogram::new(3) {
@@ -40,8 +40,22 @@ impl Samples {
         }
     }
 
+    /// Adds all of `other`.
+    pub(crate) fn append(&mut self, other: Self) {
+        match (&mut *self, other) {
+            (_, Self::Few(samples)) => samples.into_iter().for_each(|ns| self.add(ns)),
+            (Self::Many(mine), Self::Many(theirs)) => drop(mine.add(&*theirs)),
+            (Self::Few(mine), Self::Many(mut theirs)) => {
+                for ns in mine.drain(..) {
+                    let _ = theirs.record(ns);
+                }
+                *self = Self::Many(theirs);
+            }
+        }
+    }
+
     /// The percentiles: nearest rank, so each is a duration that was measured (to three digits).
-    pub(super) fn latency(&self) -> Latency {
+    pub(crate) fn latency(&self) -> Latency {
         match self {
             Self::Few(samples) => {
                 let mut sorted = samples.clone();

@@ -6,6 +6,7 @@
 
 mod analyze;
 mod detect;
+mod diff;
 mod info;
 mod locate;
 mod table;
@@ -17,6 +18,7 @@ use psc_replay::view::Provenance;
 
 pub use analyze::analyze;
 pub use detect::detect;
+pub use diff::diff;
 pub use info::info;
 pub use locate::locate;
 pub use trace::trace;
