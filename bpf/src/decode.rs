@@ -311,7 +311,10 @@ impl Decoder {
                 EventKind::Consume { location: self.stacks.symbols.frame(second, facts).id }
             }
             Shape::CopyToUser => EventKind::CopyToUser { bytes: low(first) },
-            Shape::Retransmit => EventKind::Retransmit { tuple: flow()?, state: tuple?.state },
+            Shape::Retransmit => match signed(first) {
+                0 => EventKind::Retransmit { tuple: flow()?, state: tuple?.state },
+                rc => EventKind::RetransmitFailed { tuple: flow()?, state: tuple?.state, rc },
+            },
             Shape::RetransmitSynAck => EventKind::RetransmitSynAck { tuple: flow()? },
             Shape::SendReset => EventKind::SendReset { tuple: flow()?, reason: low(first) },
             Shape::ReceiveReset => EventKind::ReceiveReset { tuple: flow()? },

@@ -191,6 +191,7 @@ impl LiveSource {
             }
         }
         loss.missed_stacks += self.decoder.stacks.unresolved;
+        [loss.stacks_agreed, loss.stacks_differed] = self.decoder.stacks.represented;
         for (spec, lost) in PROBES.iter().zip(by_probe) {
             if lost > 0 {
                 loss.by_probe.insert(spec.name.to_owned(), lost);
@@ -369,8 +370,9 @@ fn config(options: &Options, types: &KernelTypes) -> Config {
         consume_has_location: has("consume_skb", 2),
         free_has_socket: has("kfree_skb", 4),
         reset_has_reason: has("tcp_send_reset", 3),
+        retransmit_has_result: has("tcp_retransmit_skb", 3),
         udp_fail_has_skb: has("udp_fail_queue_rcv_skb", 3),
-        pad: 0,
+        pad: [0; 3],
     }
 }
 

@@ -19,6 +19,8 @@ const TOP_LEVEL: u8 = 2;
 struct Learned {
     /// By slot: generation and stack.
     slots: Vec<(u16, StackId)>,
+    /// By slot: events inferred since it was last checked.
+    unchecked: Vec<u32>,
     /// Samples whose event has not come yet.
     samples: FxHashMap<u32, Stack>,
 }
@@ -31,14 +33,20 @@ pub(crate) struct Stacks {
     cpus: Vec<Learned>,
     levels: SharedArray<u8>,
     calm: Vec<u8>,
+    /// Events that the samples which agreed, and those which differed, stand for: paths that differ
+    /// are sampled more, so counting samples would say worse than it is.
+    pub(crate) represented: [u64; 2],
     /// Events whose learned stack is not known, because the record that had it was lost.
     pub(crate) unresolved: u64,
 }
 
 impl Stacks {
     pub(crate) fn new(symbols: Symbols, cpus: usize, levels: SharedArray<u8>) -> Self {
-        let learned =
-            || Learned { slots: vec![(0, StackId(0)); PATHS], samples: FxHashMap::default() };
+        let learned = || Learned {
+            slots: vec![(0, StackId(0)); PATHS],
+            unchecked: vec![0; PATHS],
+            samples: FxHashMap::default(),
+        };
         Self {
             symbols,
             ids: FxHashMap::default(),
@@ -46,6 +54,7 @@ impl Stacks {
             cpus: (0..cpus).map(|_| learned()).collect(),
             levels,
             calm: vec![0; LEVELS],
+            represented: [0; 2],
             unresolved: 0,
         }
     }
@@ -59,17 +68,22 @@ impl Stacks {
         let Some(entry) = learned.slots.get_mut(slot) else { return };
         if record.head.token == 0 {
             *entry = (generation, id);
+            learned.unchecked[slot] = 0;
             return;
         }
         let level = usize::from(record.level);
+        // A check tells of the events inferred since the one before.
+        let stands_for = 1 + u64::from(std::mem::take(&mut learned.unchecked[slot]));
         let evidence = if record.path == 0 || entry.0 != generation {
             StackEvidence::Observed
         } else if entry.1 == id {
             Self::agreed(&self.levels, &mut self.calm, level);
+            self.represented[0] += stands_for;
             StackEvidence::Confirmed
         } else {
             // The latest is the better guess: what shares a key comes in runs.
             entry.1 = id;
+            self.represented[1] += stands_for;
             if level < LEVELS {
                 self.levels.set(level, TOP_LEVEL);
                 self.calm[level] = 0;
@@ -103,8 +117,11 @@ impl Stacks {
             how::SAMPLED => return learned.samples.remove(&record.path).unwrap_or_default(),
             _ => return Stack::default(),
         };
-        match learned.slots.get((record.path >> 16) as usize) {
+        let slot = (record.path >> 16) as usize;
+        match learned.slots.get(slot) {
             Some(&(generation, id)) if generation == record.path as u16 && id.0 != 0 => {
+                learned.unchecked[slot] = learned.unchecked[slot]
+                    .saturating_add(u32::from(evidence == StackEvidence::Inferred));
                 Stack { id, evidence }
             }
             _ => {

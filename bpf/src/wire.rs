@@ -127,7 +127,7 @@ mirror! {
     Cpu = psc_cpu {
         seq = seq: u64, ring_full = ring_full: u64, missed_stacks = missed_stacks: u64,
         unreadable = unreadable: u64, filtered = filtered: u64, aggregated = aggregated: u64,
-        samples = samples: u32, pad = pad: u32, preempt_count = preempt_count: u64, lost = lost: [u64; PROBES],
+        samples = samples: u32, sending = sending: u32, depth = depth: u64, preempt_count = preempt_count: u64, lost = lost: [u64; PROBES],
     }
     /// What is fixed before load.
     Config = psc_config {
@@ -136,7 +136,8 @@ mirror! {
         skb_mask = skb_mask: u32, stacks = stacks: u8, bytes_always = bytes_always: u8,
         empty = empty: u8, filtering = filtering: u8,
         consume_has_location = consume_has_location: u8, free_has_socket = free_has_socket: u8,
-        reset_has_reason = reset_has_reason: u8, udp_fail_has_skb = udp_fail_has_skb: u8, pad = pad: u32,
+        reset_has_reason = reset_has_reason: u8, retransmit_has_result = retransmit_has_result: u8,
+        udp_fail_has_skb = udp_fail_has_skb: u8, pad = pad: [u8; 3],
     }
     /// What may change while recording.
     Filter = psc_filter {

@@ -476,6 +476,16 @@ kinds! {
         /// `NET_RX_*`.
         rc: i32,
     }
+    /// `tcp_retransmit_skb` on kernels whose tracepoint has a result (6.16 and later) and it is an
+    /// error: nothing was sent. -EBUSY is usual: the original still waits in a queue of this host.
+    RetransmitFailed = 48 {
+        /// Connection, local end first.
+        tuple: FiveTuple,
+        /// TCP state.
+        state: u8,
+        /// Negative errno, or `NET_XMIT_DROP`.
+        rc: i32,
+    }
     /// A socket seen for the first time by an event without a tuple of its own.
     SockSeen = 38 {
         /// Connection, local end first.

@@ -277,6 +277,11 @@ pub struct LossFact {
     pub unreadable_packets: u64,
     /// Stacks wanted and not taken (stack table full or collision).
     pub missed_stacks: u64,
+    /// Events that the confirmations which agreed stand for: each for the events inferred since the
+    /// check before it of the same path; an estimate. 0 together with `stacks_differed` is "not known".
+    pub stacks_agreed: u64,
+    /// As `stacks_agreed`, for confirmations that differed.
+    pub stacks_differed: u64,
     /// Events left out because the filter or the recorder's own exclusion said so (not lost).
     pub filtered: u64,
     /// Events left out by aggregation (counted in `Repeated` events, not lost).

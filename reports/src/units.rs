@@ -1,5 +1,7 @@
 //! Quantities in words: one way to write each, the same in every report.
 
+use psc_replay::view::StackShare;
+
 /// Integer division that rounds half up.
 fn divide(value: u64, by: u64) -> u64 {
     let (whole, rest) = (value / by, value % by);
@@ -118,6 +120,30 @@ pub fn count(value: u64) -> String {
 /// A number with its noun: `1 drop`, `12 drops`.
 pub fn counted(value: u64, one: &str, many: &str) -> String {
     format!("{} {}", count(value), if value == 1 { one } else { many })
+}
+
+/// How often an inferred stack is right, as far as checks tell; empty when none was checked.
+///
+/// Paths whose checks differ are checked more often, so the plain share of checks that agreed says
+/// worse than it is; the weighted one is shown where the recording has it.
+pub fn stacks_right(stacks: &StackShare) -> String {
+    let checked = stacks.confirmed.saturating_add(stacks.contradicted);
+    let weight = stacks.weight_agreed.saturating_add(stacks.weight_differed);
+    if checked == 0 {
+        String::new()
+    } else if weight == 0 {
+        format!(
+            "{} of {} agreed (paths that differ are checked more often)",
+            percent(stacks.confirmed, checked),
+            counted(checked, "check", "checks")
+        )
+    } else {
+        format!(
+            "about {} of them right (estimated from {})",
+            percent(stacks.weight_agreed, weight),
+            counted(checked, "check", "checks")
+        )
+    }
 }
 
 /// `part` of `whole` in percent: `0.27 %`; `<0.01 %` rather than a zero that is none, and

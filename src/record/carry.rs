@@ -138,6 +138,8 @@ pub(super) fn loss_since(start: &LossFact, loss: &LossFact) -> LossFact {
         by_probe: by_name(&loss.by_probe, &start.by_probe),
         unreadable_packets: loss.unreadable_packets.saturating_sub(start.unreadable_packets),
         missed_stacks: loss.missed_stacks.saturating_sub(start.missed_stacks),
+        stacks_agreed: loss.stacks_agreed.saturating_sub(start.stacks_agreed),
+        stacks_differed: loss.stacks_differed.saturating_sub(start.stacks_differed),
         filtered: loss.filtered.saturating_sub(start.filtered),
         aggregated: loss.aggregated.saturating_sub(start.aggregated),
         capture_dropped: loss

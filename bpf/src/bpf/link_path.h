@@ -19,7 +19,7 @@ static __always_inline int device_event(void *ctx, enum psc_probe probe, struct 
 		return 0;
 	}
 	rec->context = context_here(&here);
-	put_stack(ctx, &here, rec, path_key(rec, NULL, NULL, 0, 0), false);
+	put_stack(ctx, &here, rec, path_key(ctx, &here, rec, NULL, NULL, 0, 0), false);
 	if (tuple)
 		submit_tuple(&here, rec, tuple);
 	else

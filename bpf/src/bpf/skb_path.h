@@ -16,7 +16,22 @@ struct ask {
 	bool address_only;
 };
 
-static __always_inline __u32 path_key(const struct psc_record *rec, struct sk_buff *skb,
+/*
+ * How deep this CPU's stack is, as a number: callers that differ leave different depths. It goes
+ * through a map because only memory turns a pointer into a number for the verifier. In softirq the
+ * depth is the callers' alone: softirqs start at the top of a stack of their own. A system call
+ * starts at a random offset on many kernels, so tasks are told apart by its number instead.
+ */
+static __always_inline __u32 stack_depth(void *ctx, const struct here *here)
+{
+	volatile __u64 *depth = &here->cpu->depth;
+
+	*depth = (__u64)ctx;
+	return *depth & 0x3fff;
+}
+
+static __always_inline __u32 path_key(void *ctx, const struct here *here,
+				      const struct psc_record *rec, struct sk_buff *skb,
 				      struct sock *sk, __u8 protocol, __u64 location)
 {
 	__u32 key = mix(rec->head.probe, (__u32)location);
@@ -33,7 +48,7 @@ static __always_inline __u32 path_key(const struct psc_record *rec, struct sk_bu
 	key = mix(key, protocol | (sk ? sk->__sk_common.skc_state << 8 : 0) |
 			       (sk ? sk->__sk_common.skc_family << 16 : 0));
 	if (rec->context >= PSC_CONTEXT_SOFTIRQ)
-		key = mix(key, rec->context);
+		key = mix(key, rec->context ^ stack_depth(ctx, here));
 	else
 		key = mix(key, syscall_number());
 	return key ? key : 1;
@@ -69,6 +84,7 @@ static __always_inline int skb_event(void *ctx, const struct ask ask, struct sk_
 	struct here here;
 	__u64 *slot, tag;
 	bool bytes = false;
+	__u32 key;
 
 	if (config.empty || !skb || !find_here(&here))
 		return 0;
@@ -118,9 +134,13 @@ static __always_inline int skb_event(void *ctx, const struct ask ask, struct sk_
 	rec->context = context_here(&here);
 	if (sk)
 		put_sock(&here, rec, sk, false);
-	put_stack(ctx, &here, rec,
-		  path_key(rec, ask.address_only ? NULL : skb, sk, packet.protocol, rec->arg[1]),
-		  ask.discards);
+	key = path_key(ctx, &here, rec, ask.address_only ? NULL : skb, sk, packet.protocol, rec->arg[1]);
+	/* The driver's answer says nothing of the packet, but comes back to where it was sent. */
+	if (ask.probe == PROBE_NET_DEV_START_XMIT)
+		here.cpu->sending = key;
+	if (ask.probe == PROBE_NET_DEV_XMIT)
+		key = mix(key, here.cpu->sending) ?: 1;
+	put_stack(ctx, &here, rec, key, ask.discards);
 	if ((bytes || config.bytes_always) && packet.start && config.snaplen) {
 		__u32 caplen = packet.pktlen;
 

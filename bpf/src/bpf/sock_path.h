@@ -36,8 +36,8 @@ static __always_inline int sock_event(void *ctx, enum psc_probe probe, struct so
 	rec->context = context_here(&here);
 	if (sk)
 		put_sock(&here, rec, sk, with_tuple);
-	put_stack(ctx, &here, rec, path_key(rec, skb, sk, tuple->protocol, rec->arg[0] >> 32),
-		  false);
+	put_stack(ctx, &here, rec,
+		  path_key(ctx, &here, rec, skb, sk, tuple->protocol, rec->arg[0] >> 32), false);
 	if (with_tuple)
 		submit_tuple(&here, rec, tuple);
 	else
@@ -53,6 +53,8 @@ int BPF_PROG(on_tcp_retransmit_skb, struct sock *sk, struct sk_buff *skb)
 	__u16 segs, size;
 	void *cb;
 
+	if (config.retransmit_has_result)
+		rec.arg[0] = (__u32)ctx[2];
 	if (skb && bpf_core_field_exists(struct tcp_skb_cb, tcp_gso_segs)) {
 		cb = (void *)skb + bpf_core_field_offset(struct sk_buff, cb);
 		if (!bpf_probe_read_kernel(&segs, sizeof(segs),

@@ -167,7 +167,10 @@ struct psc_cpu {
 	__u64 filtered;
 	__u64 aggregated;
 	__u32 samples;
-	__u32 pad;
+	/* Path key of the transmit this CPU is in, or was in last. */
+	__u32 sending;
+	/* For stack_depth(). */
+	__u64 depth;
 	/* Where this CPU's preemption count is, once found. */
 	__u64 preempt_count;
 	__u64 lost[PSC_PROBES];
@@ -198,8 +201,9 @@ struct psc_config {
 	__u8 consume_has_location;
 	__u8 free_has_socket;
 	__u8 reset_has_reason;
+	__u8 retransmit_has_result;
 	__u8 udp_fail_has_skb;
-	__u32 pad;
+	__u8 pad[3];
 };
 
 /* Changed while recording: which of the filter's tables have a say. */

@@ -9,6 +9,7 @@ impl EventKind {
     pub fn tuple(&self) -> Option<FiveTuple> {
         match self {
             Self::Retransmit { tuple, .. }
+            | Self::RetransmitFailed { tuple, .. }
             | Self::RetransmitSynAck { tuple }
             | Self::SendReset { tuple, .. }
             | Self::ReceiveReset { tuple }

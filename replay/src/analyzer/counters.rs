@@ -123,6 +123,9 @@ impl Counters {
     pub(super) fn sighting(&mut self, world: World<'_>, event: &Event) {
         let (tally, count) = match event.kind {
             EventKind::Retransmit { .. } => (Tally::Retransmits, u64::from(event.gso.segments())),
+            EventKind::RetransmitFailed { rc, .. } if !UNCOUNTED.contains(&rc) => {
+                (Tally::Retransmits, u64::from(event.gso.segments()))
+            }
             EventKind::RetransmitSynAck { .. } => (Tally::Retransmits, 1),
             EventKind::SendReset { .. } => (Tally::ResetsSent, 1),
             EventKind::SockState { old: CLOSE, new: SYN_SENT, .. } => (Tally::ActiveOpens, 1),
@@ -242,6 +245,10 @@ impl Counters {
         rows
     }
 }
+
+/// Errors with which `__tcp_retransmit_skb` gives up before it counts: EAGAIN, ENOMEM, EBUSY, EINVAL,
+/// EHOSTUNREACH.
+const UNCOUNTED: [i32; 5] = [-11, -12, -16, -22, -113];
 
 const ESTABLISHED: u8 = 1;
 const SYN_SENT: u8 = 2;
@@ -445,6 +452,24 @@ mod tests {
         tables.apply(&reading(300, 10, &[("TcpRetransSegs", 1006)]));
         see(&tables, 310, 9);
         let expected = ("TcpRetransSegs".to_owned(), 6, Some(6), "agrees".to_owned());
+        assert_eq!(rows(&counters, &tables, 0), [expected]);
+    }
+
+    #[test]
+    fn a_retransmission_that_waited_in_the_host_was_not_counted() {
+        let manifest = manifest();
+        let mut tables = sample::devices(&[(1, "eth0", 10)]);
+        tables.apply(&reading(0, 10, &[("TcpRetransSegs", 0)]));
+        let mut counters = Counters::default();
+        let tuple = sample::tcp("10.0.0.1:1", "10.0.0.2:2", 0, 0, 0, 0).tuple().expect("tuple");
+        // EBUSY comes before the kernel counts, ENOBUFS after.
+        for rc in [-16, -105] {
+            let failed = EventKind::RetransmitFailed { tuple, state: 1, rc };
+            let event = sample::event(5, failed).device(1).segments(2).into();
+            counters.sighting(World { manifest: &manifest, tables: &tables, start: None }, &event);
+        }
+        tables.apply(&reading(9, 10, &[("TcpRetransSegs", 2)]));
+        let expected = ("TcpRetransSegs".to_owned(), 2, Some(2), "agrees".to_owned());
         assert_eq!(rows(&counters, &tables, 0), [expected]);
     }
 

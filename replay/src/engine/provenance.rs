@@ -126,7 +126,11 @@ impl Tally {
             probes_wanted: wanted,
             probes_failed: failed,
             blind_spots: manifest.blind_spots.clone(),
-            stacks: self.stacks,
+            stacks: StackShare {
+                weight_agreed: loss.map_or(0, |l| l.stacks_agreed),
+                weight_differed: loss.map_or(0, |l| l.stacks_differed),
+                ..self.stacks
+            },
         }
     }
 }

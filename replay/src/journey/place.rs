@@ -31,7 +31,7 @@ impl Journeys {
         if let EventKind::TransmitDone { .. } = event.kind {
             return self.answered(event, current).map(|slot| (slot, false));
         }
-        if let EventKind::Retransmit { .. } = event.kind {
+        if let EventKind::Retransmit { .. } | EventKind::RetransmitFailed { .. } = event.kind {
             return None;
         }
         let nested = self.nested(event);

@@ -37,7 +37,7 @@ pub struct Finding {
     pub actors: Vec<String>,
     /// Who it was done to.
     pub targets: Vec<String>,
-    /// First and last evidence, nanoseconds.
+    /// First and last evidence, nanoseconds; `last` 0 when it is about the recording as a whole.
     pub first: u64,
     /// See `first`.
     pub last: u64,

@@ -92,6 +92,11 @@ pub struct StackShare {
     pub contradicted: u64,
     /// Learned, not taken.
     pub inferred: u64,
+    /// Events that confirmations which agreed stand for, over the whole recording: an estimate in which
+    /// each check stands for the events inferred since the check before it of the same path. 0 with `weight_differed` is "not known".
+    pub weight_agreed: u64,
+    /// As `weight_agreed`, for confirmations that differed.
+    pub weight_differed: u64,
     /// No stack.
     pub none: u64,
 }

@@ -1,6 +1,7 @@
 //! How far the report can be trusted: counters, losses, probes, blind spots, and where it is from.
 
 use maud::{Markup, html};
+use psc_replay::view::StackShare;
 
 use super::cells::{Cell, Grid, Row, fact, mono, num, t, text, words};
 use super::{Report, Section};
@@ -87,6 +88,11 @@ pub(super) fn counters(report: &Report<'_>) -> Section {
     Section { id: "counters", name: "Counters", number: None, body }
 }
 
+fn checks(stacks: &StackShare) -> String {
+    let right = units::stacks_right(stacks);
+    if right.is_empty() { "none was checked".to_owned() } else { right }
+}
+
 /// Completeness in numbers; then probes, blind spots and notices.
 pub(super) fn section(report: &Report<'_>) -> Section {
     let provenance = &report.trace.provenance;
@@ -140,14 +146,11 @@ pub(super) fn section(report: &Report<'_>) -> Section {
                 "{} of {} attached", what.probes_attached, what.probes_wanted
             )))
             (fact("Stacks", &format!(
-                "{} observed, {} inferred from learned ones, {} without. {} of {} confirmations \
-                 agreed ({})",
+                "{} observed, {} without, {} inferred from learned ones; {}",
                 units::count(stacks.observed.saturating_add(checked)),
-                units::count(stacks.inferred),
                 units::count(stacks.none),
-                units::count(stacks.confirmed),
-                units::count(checked),
-                units::percent(stacks.confirmed, checked)
+                units::count(stacks.inferred),
+                checks(stacks),
             )))
             @if totals.ambiguous > 0 {
                 dt { "Ambiguous journeys" }

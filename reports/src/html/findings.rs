@@ -95,10 +95,12 @@ fn one(report: &Report<'_>, finding: &Finding, number: usize) -> Markup {
             dl.facts {
                 dt { "Detector" } dd { code { (t(&finding.id)) } }
                 (fact("Confidence", &finding.confidence))
-                dt { "When" }
-                dd {
-                    (when(finding.first, finding.last, report.start)) ", "
-                    (units::counted(finding.packets, "packet", "packets"))
+                @if finding.last != 0 {
+                    dt { "When" }
+                    dd {
+                        (when(finding.first, finding.last, report.start)) ", "
+                        (units::counted(finding.packets, "packet", "packets"))
+                    }
                 }
                 (fact("By", &list(&finding.actors)))
                 (fact("To", &list(&finding.targets)))

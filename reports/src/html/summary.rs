@@ -112,7 +112,9 @@ fn happened(report: &Report<'_>) -> Markup {
                 " ran."
             } @else {
                 a href="#findings" { (findings_words(report)) }
-                @if let Some(worst) = report.findings.first() { ". The first: " (t(&worst.title)) }
+                @if let Some(worst) = report.findings.first() {
+                    ". The first: " (t(worst.title.trim_end_matches('.')))
+                }
                 "."
             }
         }
@@ -190,14 +192,11 @@ fn confidence(report: &Report<'_>) -> Markup {
 
 /// How far the function names may be trusted: most are learned from other events' stacks.
 fn inferred(stacks: &StackShare) -> Markup {
-    let checked = stacks.confirmed.saturating_add(stacks.contradicted);
+    let right = units::stacks_right(stacks);
     html! {
         "Kernel functions of " (units::counted(stacks.inferred, "event", "events"))
         " are inferred from stacks learned at others (marked ~)"
-        @if checked > 0 {
-            ": " (units::percent(stacks.confirmed, checked)) " of "
-            (units::counted(checked, "check", "checks")) " agreed."
-        } @else { "; none was checked." }
+        @if right.is_empty() { "; none was checked." } @else { ": " (right) "." }
     }
 }
 

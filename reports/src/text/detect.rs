@@ -73,12 +73,16 @@ fn one(finding: &Finding, start: u64, style: Style, out: &mut impl Write) -> fmt
     let list = |items: &[String]| {
         items.iter().map(|item| escape::terminal(item).into_owned()).collect::<Vec<_>>().join(", ")
     };
-    let when = format!(
-        "{} to {}, {}",
-        units::offset(finding.first, start),
-        units::offset(finding.last, start),
-        units::counted(finding.packets, "packet", "packets"),
-    );
+    let when = if finding.last == 0 {
+        String::new()
+    } else {
+        format!(
+            "{} to {}, {}",
+            units::offset(finding.first, start),
+            units::offset(finding.last, start),
+            units::counted(finding.packets, "packet", "packets"),
+        )
+    };
     let journeys: Vec<_> = finding.journeys.iter().map(u64::to_string).collect();
     let mut facts = vec![
         ("confidence", escape::terminal(&finding.confidence).into_owned()),

@@ -118,6 +118,7 @@ fn completeness(view: &InfoView, style: Style, out: &mut impl Write) -> fmt::Res
     )?;
     let stacks = &what.stacks;
     let checked = stacks.confirmed.saturating_add(stacks.contradicted);
+    let right = units::stacks_right(stacks);
     let rows = [
         ("events lost", known(what.lost)),
         ("  by a full ring", known(what.ring_full)),
@@ -130,13 +131,12 @@ fn completeness(view: &InfoView, style: Style, out: &mut impl Write) -> fmt::Res
         (
             "stacks",
             format!(
-                "{} observed, {} inferred, {} without; of {} confirmations {} agreed ({})",
+                "{} observed, {} without, {} inferred{}{}",
                 units::count(stacks.observed.saturating_add(checked)),
-                units::count(stacks.inferred),
                 units::count(stacks.none),
-                units::count(checked),
-                units::count(stacks.confirmed),
-                units::percent(stacks.confirmed, checked),
+                units::count(stacks.inferred),
+                if right.is_empty() { "" } else { "; " },
+                right,
             ),
         ),
     ];

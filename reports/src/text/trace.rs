@@ -332,15 +332,12 @@ fn inferred(view: &TraceView, style: Style, out: &mut impl Write) -> fmt::Result
     if !steps.into_iter().any(marked) {
         return Ok(());
     }
-    let stacks = &view.provenance.completeness.stacks;
-    let checked = stacks.confirmed.saturating_add(stacks.contradicted);
+    let right = units::stacks_right(&view.provenance.completeness.stacks);
     let mut line = "~ function learned from other events of the same path key, not taken at this \
                     event; ! taken here, and it differs from the learned one"
         .to_owned();
-    if checked > 0 {
-        let share = units::percent(stacks.confirmed, checked);
-        let checks = units::counted(checked, "check", "checks");
-        write!(line, "; {share} of {checks} agreed")?;
+    if !right.is_empty() {
+        write!(line, "; {right}")?;
     }
     let mut filled = String::new();
     wrap(&line, "  ", style, &mut filled)?;
