@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) mod diff;
+pub(crate) mod evidence;
 pub(crate) mod record;
 pub(crate) mod values;
 
 pub(crate) use diff::DiffArgs;
+use evidence::{KeygenArgs, SignArgs, VerifyArgs};
 pub(crate) use record::RecordArgs;
 pub(crate) use values::TimeRange;
 
@@ -79,8 +81,12 @@ pub(crate) enum Verb {
     Export(ExportArgs),
     /// Show what a recording is and how complete it is, without analysing it
     Info(InfoArgs),
-    /// Check every frame of a recording: hashes, order, whether it was closed
+    /// Check every frame of a recording: hashes, order, end, signatures, what it was made from
     Verify(VerifyArgs),
+    /// Make a key to sign recordings with
+    Keygen(KeygenArgs),
+    /// State what a recording is, signed, to be kept elsewhere; or countersign such a statement
+    Sign(SignArgs),
     /// Write what can still be read of a damaged recording into a new one
     Recover(RecoverArgs),
     /// Write part of a recording into a new one
@@ -159,6 +165,9 @@ pub(crate) struct ExportArgs {
     /// Replace the output if it exists
     #[arg(long)]
     pub(crate) force: bool,
+    /// Write to this file what was exported from what, with the hashes of both
+    #[arg(long, value_name = "FILE")]
+    pub(crate) custody: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) select: Select,
 }
@@ -208,23 +217,6 @@ pub(crate) struct InfoArgs {
     /// File to write instead of standard output
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
-}
-
-/// `psc verify`.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  psc verify web.psc && echo intact
-
-Exit status: 0 intact and closed, 1 damaged or not closed, 2 not readable at all. \"Not closed\" is \
-what a killed recorder leaves behind: every complete frame is there. The hash chain shows \
-consistency; it cannot show that nobody rewrote the whole file.")]
-pub(crate) struct VerifyArgs {
-    /// Recording to check
-    pub(crate) input: PathBuf,
-    /// Output format
-    #[arg(long, value_name = "FORMAT", default_value = "text")]
-    pub(crate) format: TextFormat,
 }
 
 /// `psc recover`.

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use psc_formats::archive::{RecordingId, Writer, is_archive};
+use psc_formats::custody::{ParentFile, Step, hex};
 use psc_formats::fact::EndFact;
 use psc_formats::manifest::Origin;
 use psc_formats::open::open;
@@ -15,6 +16,7 @@ use tempfile::NamedTempFile;
 
 use crate::Verdict;
 use crate::cli::ImportArgs;
+use crate::inspect::content_hash;
 use crate::output::{Console, NewFile};
 use crate::source::{hold, name};
 
@@ -32,7 +34,10 @@ pub(crate) fn run(args: &ImportArgs, console: Console) -> anyhow::Result<Verdict
     // Not the path: the same capture makes the same recording wherever it lies.
     let mut manifest = source.manifest().clone();
     manifest.command = format!("psc import {}", name(&args.input));
-    let recording = RecordingId::derived(&[&content(path)?, manifest.command.as_bytes()]);
+    let content = content_hash(path)?;
+    let recording = RecordingId::derived(&[&content, manifest.command.as_bytes()]);
+    let capture = ParentFile { recording: String::new(), hash: hex(&content) };
+    manifest.custody.push(Step::new("import", "", vec![capture]));
     let failed = || format!("cannot write {}; is there space?", args.output.display());
     let mut writer =
         Writer::derived(BufWriter::new(output), &manifest, recording, &[]).with_context(failed)?;
@@ -81,12 +86,4 @@ fn starts_like_an_archive(path: &Path) -> anyhow::Result<bool> {
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
     io::copy(&mut io::Read::take(file, 16), &mut head)?;
     Ok(is_archive(&head))
-}
-
-/// BLAKE3 of a file.
-fn content(path: &Path) -> anyhow::Result<[u8; 32]> {
-    let mut hasher = blake3::Hasher::new();
-    let mut file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-    io::copy(&mut file, &mut hasher).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(*hasher.finalize().as_bytes())
 }

@@ -1,12 +1,13 @@
-//! The verbs that look at recordings as files: info, verify, recover, slice.
+//! The verbs that look at recordings as files: info, recover, slice.
 
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 
 use anyhow::Context;
-use psc_formats::archive::{self, FrameKind, Input, Problem, State, Writer};
+use psc_formats::archive::{self, FrameKind, Input, Problem, Writer};
+use psc_formats::custody::Acquisition;
 use psc_formats::fact::EndFact;
 use psc_formats::open::open;
 use psc_formats::{Batch, EventSource, Ns, Progress};
@@ -15,7 +16,8 @@ use psc_reports::units::{bytes, count, counted};
 use tempfile::NamedTempFile;
 
 use crate::Verdict;
-use crate::cli::{InfoArgs, RecoverArgs, Select, SliceArgs, TextFormat, VerifyArgs};
+use crate::cli::{InfoArgs, RecoverArgs, Select, SliceArgs, TextFormat};
+use crate::evidence::custody_line;
 use crate::output::{Console, NewFile, printable, write_stdout};
 use crate::replay::print;
 use crate::source::{hold, name, replay};
@@ -30,6 +32,8 @@ pub(crate) fn info(args: &InfoArgs, console: Console) -> anyhow::Result<Verdict>
     let mut replayed = replay(path, &Select::default(), console, &mut [&mut census])?;
     replayed.pass.provenance.source = name(&args.input);
     let mut view = census.finish(&replayed.manifest, &replayed.pass);
+    view.acquisition = replayed.manifest.acquisition.as_ref().map(acquired).unwrap_or_default();
+    view.custody = replayed.manifest.custody.iter().map(custody_line).collect();
     view.file_bytes = path.metadata().map_or(0, |meta| meta.len());
     if is_archive(path)? {
         let stored = archive::info(Input::open(path)?)?;
@@ -50,66 +54,28 @@ pub(crate) fn info(args: &InfoArgs, console: Console) -> anyhow::Result<Verdict>
     Ok(Verdict::Clean)
 }
 
-/// `psc verify`.
-pub(crate) fn verify(args: &VerifyArgs) -> anyhow::Result<Verdict> {
-    let input = archived(&args.input)?;
-    let report = archive::verify(input)?;
-    let closed = report.state == State::Closed;
-    let page = match args.format {
-        TextFormat::Text => {
-            let mut page = format!(
-                "{}: {}\n",
-                printable(&name(&args.input)),
-                match report.state {
-                    State::Closed => "closed: every frame is there and as it was written",
-                    State::Unclosed => {
-                        "not closed: every frame that is there is as it was written, and there is \
-                         no end (a killed recorder, a full disk, or still recording)"
-                    }
-                    State::Damaged => "damaged: not everything is as it was written",
-                }
-            );
-            let _ = writeln!(
-                page,
-                "{}, {}, {}, {}",
-                counted(report.frames, "frame", "frames"),
-                counted(report.events, "event", "events"),
-                counted(report.packets, "packet", "packets"),
-                counted(report.facts, "fact", "facts"),
-            );
-            if report.unfinished > 0 {
-                let _ = writeln!(page, "unfinished last frame: {}", bytes(report.unfinished));
-            }
-            list(&report.problems, report.problem_count, &mut page);
-            let _ = writeln!(
-                page,
-                "last hash {} (keep it elsewhere to tell this recording again)",
-                hex(&report.last_hash)
-            );
-            if report.state == State::Damaged {
-                let _ =
-                    writeln!(page, "`psc recover` writes what can be read into a new recording");
-            }
-            page
-        }
-        TextFormat::Json => document(&serde_json::json!({
-            "schema": 1,
-            "kind": "verify",
-            "source": name(&args.input),
-            "state": report.state.name(),
-            "frames": report.frames,
-            "events": report.events,
-            "packets": report.packets,
-            "facts": report.facts,
-            "index": report.index,
-            "unfinished_bytes": report.unfinished,
-            "problems": texts(&report.problems),
-            "problem_count": report.problem_count,
-            "last_hash": hex(&report.last_hash),
-        })),
-    };
-    write_stdout(page.as_bytes())?;
-    Ok(if closed { Verdict::Clean } else { Verdict::Findings })
+/// The acquisition record as rows; what could not be read is left out.
+fn acquired(record: &Acquisition) -> Vec<(String, String)> {
+    let started = record.started_epoch_ns.parse::<i128>().ok();
+    let started = started.and_then(|ns| jiff::Timestamp::from_nanosecond(ns).ok());
+    let synchronised = record.clock_synchronised.map(|yes| {
+        let error = record
+            .clock_max_error_us
+            .map_or(String::new(), |us| format!(", at most {us} µs off by the kernel's account"));
+        if yes { format!("synchronised{error}") } else { format!("not synchronised{error}") }
+    });
+    let clock = [Some(record.clock_source.clone()).filter(|s| !s.is_empty()), synchronised];
+    let rows = [
+        ("user", record.user.clone()),
+        ("started", started.map(|at| at.to_string()).unwrap_or_default()),
+        ("kernel build", record.kernel_version.clone()),
+        ("boot", record.boot_id.clone()),
+        ("clock", clock.into_iter().flatten().collect::<Vec<_>>().join(", ")),
+        ("program BLAKE3", record.program_blake3.clone()),
+        ("file before", record.previous.as_ref().map(|p| p.recording.clone()).unwrap_or_default()),
+    ];
+    let known = rows.into_iter().filter(|(_, value)| !value.is_empty());
+    known.map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 /// `psc recover`.
@@ -195,7 +161,7 @@ pub(crate) fn slice(args: &SliceArgs, console: Console) -> anyhow::Result<Verdic
 }
 
 /// An archive to be read as it is stored; anything else is an error that says what it is.
-fn archived(path: &Path) -> anyhow::Result<Input> {
+pub(crate) fn archived(path: &Path) -> anyhow::Result<Input> {
     let input = Input::open(path)?;
     if path.metadata().is_ok_and(|meta| meta.is_file()) && !is_archive(path)? {
         // The start may be what is damaged: only what no frame can be found in is refused.
@@ -210,7 +176,7 @@ fn archived(path: &Path) -> anyhow::Result<Input> {
 }
 
 /// Whether the file starts as an archive does.
-fn is_archive(path: &Path) -> anyhow::Result<bool> {
+pub(crate) fn is_archive(path: &Path) -> anyhow::Result<bool> {
     let mut head = Vec::new();
     let opened = File::open(path).and_then(|file| file.take(16).read_to_end(&mut head));
     opened.with_context(|| format!("cannot open {}", path.display()))?;
@@ -236,7 +202,7 @@ fn imported(path: &Path) -> anyhow::Result<NamedTempFile> {
     }
 }
 
-fn list(problems: &[Problem], total: u64, page: &mut String) {
+pub(crate) fn list(problems: &[Problem], total: u64, page: &mut String) {
     for problem in problems {
         let _ = writeln!(page, "  {}", printable(&problem.to_string()));
     }
@@ -246,17 +212,18 @@ fn list(problems: &[Problem], total: u64, page: &mut String) {
     }
 }
 
-fn texts(problems: &[Problem]) -> Vec<String> {
+pub(crate) fn texts(problems: &[Problem]) -> Vec<String> {
     problems.iter().map(ToString::to_string).collect()
 }
 
-fn document(value: &serde_json::Value) -> String {
+pub(crate) fn document(value: &serde_json::Value) -> String {
     format!("{value:#}\n")
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+/// BLAKE3 of a file.
+pub(crate) fn content_hash(path: &Path) -> anyhow::Result<[u8; 32]> {
+    let mut hasher = blake3::Hasher::new();
+    let mut file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    io::copy(&mut file, &mut hasher).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(*hasher.finalize().as_bytes())
 }

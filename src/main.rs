@@ -2,6 +2,7 @@
 
 mod cli;
 mod diff;
+mod evidence;
 mod export;
 mod import;
 mod inspect;
@@ -84,7 +85,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<Verdict> {
         Verb::Import(args) => import::run(&args, console),
         Verb::Export(args) => export::run(&args, console),
         Verb::Info(args) => inspect::info(&args, console),
-        Verb::Verify(args) => inspect::verify(&args),
+        Verb::Verify(args) => evidence::verify(&args),
+        Verb::Keygen(args) => evidence::keygen(&args, console),
+        Verb::Sign(args) => evidence::sign(&args),
         Verb::Recover(args) => inspect::recover(&args),
         Verb::Slice(args) => inspect::slice(&args, console),
         Verb::Analyze(args) => replay::analyze(&args, console),

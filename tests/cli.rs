@@ -5,12 +5,14 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-const VERBS: [&[&str]; 14] = [
+const VERBS: [&[&str]; 16] = [
     &["record"],
     &["import"],
     &["export"],
     &["info"],
     &["verify"],
+    &["keygen"],
+    &["sign"],
     &["recover"],
     &["slice"],
     &["trace"],

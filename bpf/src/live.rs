@@ -140,6 +140,7 @@ impl LiveSource {
             stacks: options.stacks.name().to_owned(),
             filter: options.filter,
             blind_spots: kernel::blind_spots(),
+            ..Manifest::default()
         };
         Ok(Self {
             manifest,

@@ -45,6 +45,8 @@ pub enum Fact {
     Chain(ChainFact),
     /// How much of the traffic is recorded from here on.
     Sampling(SamplingFact),
+    /// What the recorder signed so far.
+    Checkpoint(CheckpointFact),
     /// The recording was closed in good order.
     End(EndFact),
     /// A fact of a later version; skipped.
@@ -350,6 +352,28 @@ pub struct EndFact {
     pub reason: String,
     /// Exit status of `-- CMD`.
     pub command_status: Option<i32>,
+    /// Signature over all frames before the end frame and over this fact without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seal: Option<CheckpointFact>,
+}
+
+/// A signed [`crate::custody::Statement`] about the frames before this fact's own, inside the
+/// recording. Slices and recovered files carry those of the recording that they were made from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CheckpointFact {
+    /// As [`crate::custody::Statement::at`].
+    pub at: u64,
+    /// Recording, 32 hex digits.
+    pub recording: String,
+    /// Number of the frame.
+    pub frame: u64,
+    /// Hash of the frame, 64 hex digits.
+    pub hash: String,
+    /// Public key, 64 hex digits.
+    pub key: String,
+    /// Signature, 128 hex digits.
+    pub signature: String,
 }
 
 impl Fact {
@@ -371,6 +395,7 @@ impl Fact {
             Self::Notice(_) => "notice",
             Self::Chain(_) => "chain",
             Self::Sampling(_) => "sampling",
+            Self::Checkpoint(_) => "checkpoint",
             Self::End(_) => "end",
             Self::Unknown => "unknown",
         }
@@ -388,6 +413,7 @@ impl Fact {
             Self::Clock(fact) => Some(fact.at),
             Self::Notice(fact) => (fact.at != 0).then_some(fact.at),
             Self::Sampling(fact) => Some(fact.at),
+            Self::Checkpoint(fact) => (fact.at != 0).then_some(fact.at),
             Self::End(fact) => Some(fact.at),
             Self::Device(_)
             | Self::Symbol(_)

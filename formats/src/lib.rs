@@ -5,6 +5,7 @@
 //! ([`pcap`]), or (in `psc-bpf`) the live kernel. [`packet`] is the only header decoder.
 
 pub mod archive;
+pub mod custody;
 pub mod event;
 pub mod fact;
 pub mod flow;

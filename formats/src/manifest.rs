@@ -37,6 +37,12 @@ pub struct Manifest {
     pub filter: String,
     /// What this host does that these probes cannot see, one sentence each.
     pub blind_spots: Vec<String>,
+    /// The circumstances of the recording; absent in captures and before psc recorded them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub acquisition: Option<crate::custody::Acquisition>,
+    /// What was done since it was recorded, oldest first: empty in what a recorder wrote.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub custody: Vec<crate::custody::Step>,
 }
 
 /// What made the events.

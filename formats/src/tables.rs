@@ -62,7 +62,7 @@ impl Tables {
             Fact::Chain(f) => drop(self.chains.insert(f.id, f.clone())),
             Fact::Sampling(f) => self.sampling.push(f.clone()),
             Fact::End(f) => self.end = Some(f.clone()),
-            Fact::Probe(_) | Fact::Clock(_) | Fact::Unknown => {}
+            Fact::Probe(_) | Fact::Clock(_) | Fact::Checkpoint(_) | Fact::Unknown => {}
         }
     }
 

@@ -82,6 +82,15 @@ pub(crate) struct RecordArgs {
     /// Read interfaces, routes, sockets and counters again this often
     #[arg(long, value_name = "TIME", default_value = "10s")]
     pub(crate) facts_interval: Span,
+    /// Sign the recording with this key: at checkpoints, and its end (`psc keygen` makes one)
+    #[arg(long, value_name = "KEYFILE", help_heading = "Evidence")]
+    pub(crate) sign: Option<PathBuf>,
+    /// Append a statement about the recording to this file at each checkpoint, to be kept elsewhere
+    #[arg(long, value_name = "FILE", help_heading = "Evidence")]
+    pub(crate) checkpoints: Option<PathBuf>,
+    /// Time between checkpoints
+    #[arg(long, value_name = "TIME", default_value = "60s", help_heading = "Evidence")]
+    pub(crate) checkpoint_every: Span,
     /// Command to run while recording, as the invoking user; the recording ends when it does
     #[arg(last = true, value_name = "CMD", conflicts_with = "duration")]
     pub(crate) command: Vec<String>,

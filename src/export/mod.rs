@@ -10,8 +10,12 @@ use crate::output::Console;
 
 /// `psc export`.
 pub(crate) fn run(args: &ExportArgs, console: Console) -> anyhow::Result<Verdict> {
-    match args.to {
+    let verdict = match args.to {
         ExportFormat::Pcapng => pcapng::run(args, console),
         ExportFormat::Jsonl => jsonl::run(args, console),
+    }?;
+    if let Some(path) = &args.custody {
+        crate::evidence::export_custody(args, path)?;
     }
+    Ok(verdict)
 }

@@ -138,6 +138,7 @@ impl Chooser {
             | Fact::Notice(_)
             | Fact::Chain(_)
             | Fact::Sampling(_)
+            | Fact::Checkpoint(_)
             | Fact::End(_)
             | Fact::Unknown => {}
         }

@@ -6,6 +6,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "recording happens in real time")]
 
+mod acquisition;
 mod carry;
 mod child;
 mod filter;
@@ -16,6 +17,7 @@ mod progress;
 mod ring;
 mod rotation;
 mod signals;
+mod signing;
 mod ssh;
 mod store;
 
@@ -44,6 +46,7 @@ use progress::{Line, Tally};
 use ring::{Final, Ring};
 use rotation::{Files, Rotation};
 use signals::Signals;
+use signing::Signing;
 use store::{Store, Stream, Target, Tee};
 
 /// How often the loss so far is stored, and so what a killed recorder leaves untold.
@@ -79,6 +82,12 @@ pub(crate) fn run(args: &RecordArgs, console: Console) -> anyhow::Result<Verdict
     interfaces::require(&args.interface)?;
     privilege::lift_locked_memory_limit();
 
+    let signing = Signing {
+        key: args.sign.as_deref().map(crate::evidence::secret_key).transpose()?,
+        statements: args.checkpoints.clone(),
+        every: args.checkpoint_every.0,
+    };
+    signing.check()?;
     let signals = Signals::install()?;
     let mut source = LiveSource::start(options(args, to_stdout)).context("cannot record")?;
     for probe in &source.manifest().probes {
@@ -93,9 +102,17 @@ pub(crate) fn run(args: &RecordArgs, console: Console) -> anyhow::Result<Verdict
 
     let invoker = Invoker::behind_sudo();
     let tally = Arc::new(Tally::default());
-    let manifest = source.manifest().clone();
-    let mut store =
-        Destination::open(args, &manifest, to_stdout, &signals, &tally, invoker.as_ref())?;
+    let mut manifest = source.manifest().clone();
+    manifest.acquisition = Some(acquisition::now());
+    let mut store = Destination::open(
+        args,
+        &manifest,
+        to_stdout,
+        &signals,
+        &tally,
+        invoker.as_ref(),
+        &signing,
+    )?;
     let mut command = match args.command.as_slice() {
         [] => None,
         line => match Running::start(line, invoker.as_ref(), to_stdout) {
@@ -260,6 +277,7 @@ impl Destination {
         signals: &Signals,
         tally: &Arc<Tally>,
         owner: Option<&Invoker>,
+        signing: &Signing,
     ) -> anyhow::Result<Self> {
         let rotation = Rotation {
             size: args.rotate_size.map(|size| size.0),
@@ -282,12 +300,19 @@ impl Destination {
                 Final::Files { last: files(false), asked: files(true) }
             };
             let (memory, signals) = (args.ring_memory.0, signals.clone());
-            let ring = Ring::new(manifest, keep.0, memory, signals, tally, target)?;
+            let ring =
+                Ring::new(manifest, keep.0, memory, signals, tally, target, signing.clone())?;
             return Ok(Self::Ring(Box::new(ring)));
         }
         let target =
             if to_stdout { Target::Stdout } else { Target::Files(files(rotation.is_on())) };
-        Ok(Self::Stream(Box::new(Stream::open(manifest, target, rotation, tally)?)))
+        Ok(Self::Stream(Box::new(Stream::open(
+            manifest,
+            target,
+            rotation,
+            tally,
+            signing.clone(),
+        )?)))
     }
 
     fn as_store(&mut self) -> &mut dyn Store {
@@ -446,6 +471,7 @@ impl Drain<'_> {
             at: last,
             reason: reason.to_owned(),
             command_status,
+            ..EndFact::default()
         }));
         // When the writing thread is gone, it says itself why.
         let _ = self.feed.send(batch);

@@ -18,6 +18,7 @@ use super::carry::Carry;
 use super::progress::Tally;
 use super::rotation::Files;
 use super::signals::Signals;
+use super::signing::Signing;
 use super::store::{Sink, Store, append_to};
 
 /// How much time is one piece.
@@ -78,6 +79,7 @@ pub(super) struct Ring {
     pub(super) signals: Signals,
     tally: Arc<Tally>,
     target: Final,
+    signing: Signing,
     end: Option<EndFact>,
     written: Vec<PathBuf>,
 }
@@ -90,6 +92,7 @@ impl Ring {
         signals: Signals,
         tally: Arc<Tally>,
         target: Final,
+        signing: Signing,
     ) -> anyhow::Result<Self> {
         let current = Writer::new(Vec::new(), &manifest)?;
         Ok(Self {
@@ -105,6 +108,7 @@ impl Ring {
             signals,
             tally,
             target,
+            signing,
             end: None,
             written: Vec::new(),
         })
@@ -165,6 +169,7 @@ impl Ring {
     fn dump(&mut self, sink: Sink, end: EndFact) -> anyhow::Result<()> {
         let loss_before = self.before.loss();
         let mut writer = Writer::new(sink, &self.manifest)?;
+        self.signing.prepare(&mut writer);
         for fact in self.before.facts() {
             writer.append_fact(&fact)?;
         }
@@ -190,7 +195,8 @@ impl Ring {
                 }
             }
         }
-        let sink = writer.finish(end)?;
+        let (sink, statement) = writer.close(end)?;
+        self.signing.keep(&statement)?;
         sink.sync()?;
         Ok(())
     }

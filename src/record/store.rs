@@ -8,12 +8,14 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use psc_formats::archive::Writer;
+use psc_formats::custody::{ParentFile, hex};
 use psc_formats::fact::{EndFact, LossFact};
 use psc_formats::{Batch, EventSource, Fact, Manifest, Ns, Progress, SourceError};
 
 use super::carry::{Carry, loss_since};
 use super::progress::Tally;
 use super::rotation::{Files, Rotation};
+use super::signing::Signing;
 use crate::output::stdout_file;
 
 /// What a killed recorder may lose: events younger than this.
@@ -126,6 +128,9 @@ pub(super) struct Stream {
     last: Ns,
     end: Option<EndFact>,
     files: u32,
+    signing: Signing,
+    /// When the last checkpoint was made.
+    checked: Instant,
 }
 
 impl Stream {
@@ -135,6 +140,7 @@ impl Stream {
         target: Target,
         rotation: Rotation,
         tally: Arc<Tally>,
+        signing: Signing,
     ) -> anyhow::Result<Self> {
         let now = Instant::now();
         let mut stream = Self {
@@ -151,6 +157,8 @@ impl Stream {
             last: Ns(0),
             end: None,
             files: 0,
+            signing,
+            checked: now,
         };
         stream.start_file()?;
         Ok(stream)
@@ -194,13 +202,21 @@ impl Stream {
         let facts = self.carry.facts();
         let writer = Writer::new(sink, &self.manifest).map_err(|error| self.failed(error))?;
         let writer = self.writer.insert(writer);
+        self.signing.prepare(writer);
         let written = facts.iter().try_for_each(|fact| writer.append_fact(fact));
         written.map_err(|error| self.failed(error))
     }
 
     fn end_file(&mut self, end: EndFact) -> anyhow::Result<()> {
         let Some(writer) = self.writer.take() else { return Ok(()) };
-        let sink = writer.finish(end).map_err(|error| self.failed(error))?;
+        let (sink, statement) = writer.close(end).map_err(|error| self.failed(error))?;
+        self.signing.keep(&statement).map_err(|error| self.failed(error))?;
+        if let Some(acquisition) = &mut self.manifest.acquisition {
+            acquisition.previous = Some(ParentFile {
+                recording: statement.recording.to_string(),
+                hash: hex(&statement.hash),
+            });
+        }
         sink.sync().map_err(|error| self.failed(error))
     }
 
@@ -250,11 +266,15 @@ impl Store for Stream {
             flushed = writer.flush_frame();
             self.flushed = Instant::now();
         }
+        if flushed.is_ok() && self.signing.due(self.checked) {
+            flushed = self.signing.checkpoint(writer);
+            self.checked = Instant::now();
+        }
         let full = self.rotation.due(writer.written(), self.opened.elapsed());
         flushed.map_err(|error| self.failed(error))?;
         if full {
             let end =
-                EndFact { at: self.last.0, reason: "rotated".to_owned(), command_status: None };
+                EndFact { at: self.last.0, reason: "rotated".to_owned(), ..EndFact::default() };
             self.end_file(end)?;
             self.start_file()?;
         }

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use psc_formats::archive::Reader;
+use psc_formats::archive::{self, Expected, Input, Reader, State};
+use psc_formats::custody::{Acquisition, SecretKey, Statement};
 use psc_formats::event::DeviceId;
 use psc_formats::fact::DeviceFact;
 use psc_formats::{Context, Event, EventKind, Gso, ProbeId, SkbAddr, SockId, Stack, Tables};
@@ -73,8 +74,15 @@ fn every_rotated_file_can_be_read_alone() {
     let rotation = Rotation { size: Some(1), ..Rotation::default() };
     let target = Target::Files(files(&base, true));
     let tally = Arc::new(Tally::default());
+    let manifest = Manifest { acquisition: Some(Acquisition::default()), ..Manifest::default() };
+    let key = SecretKey::from_seed([3; 32]);
+    let signing = Signing {
+        key: Some(key.clone()),
+        statements: Some(dir.path().join("statements")),
+        every: Duration::ZERO,
+    };
     let mut stream =
-        Stream::open(Manifest::default(), target, rotation, Arc::clone(&tally)).unwrap();
+        Stream::open(manifest, target, rotation, Arc::clone(&tally), signing.clone()).unwrap();
     for (number, lost) in [(0, 5), (1, 7)] {
         let mut batch = batch(number * 10..number * 10 + 10);
         if number == 0 {
@@ -98,6 +106,21 @@ fn every_rotated_file_can_be_read_alone() {
     let (third, tables) = read(&dir.path().join("web.0003.psc"));
     assert_eq!((third, tables.end.unwrap().reason.as_str()), (vec![], "signal"));
     assert_eq!(tally.events.load(Ordering::Relaxed), 20);
+    let text = std::fs::read_to_string(dir.path().join("statements")).unwrap();
+    let statements = Statement::parse_all(&text).unwrap();
+    let mut before = None;
+    for name in ["web.0001.psc", "web.0002.psc", "web.0003.psc"] {
+        let input = || Input::open(&dir.path().join(name)).unwrap();
+        let info = archive::info(input()).unwrap();
+        let previous = info.manifest.unwrap().acquisition.unwrap().previous;
+        assert_eq!(previous.map(|previous| previous.hash), before, "{name} names the file before");
+        before = Some(hex(&info.last_hash));
+        let own = statements.iter().filter(|statement| statement.recording == info.recording);
+        let expected = Expected { keys: vec![key.public()], statements: own.cloned().collect() };
+        assert!(!expected.statements.is_empty(), "{name}: its end at least");
+        let report = archive::verify_against(input(), &expected).unwrap();
+        assert_eq!(report.state, State::Closed, "{name}: {:?}", report.problems);
+    }
     assert_eq!(
         stream.place(),
         format!("3 files up to {}", dir.path().join("web.0003.psc").display())
@@ -109,8 +132,14 @@ fn what_was_flushed_survives_a_kill() {
     let dir = tempfile::tempdir().unwrap();
     let base = dir.path().join("a.psc");
     let target = Target::Files(files(&base, false));
-    let mut stream =
-        Stream::open(Manifest::default(), target, Rotation::default(), Arc::default()).unwrap();
+    let mut stream = Stream::open(
+        Manifest::default(),
+        target,
+        Rotation::default(),
+        Arc::default(),
+        Signing::default(),
+    )
+    .unwrap();
     stream.append(&mut batch(0..10)).unwrap();
     stream.flushed = stream.flushed.checked_sub(FLUSH_EVERY).unwrap();
     stream.tick().unwrap();
@@ -125,7 +154,8 @@ fn what_was_flushed_survives_a_kill() {
 fn ring(base: &Path, memory: u64) -> Ring {
     let target = Final::Files { last: files(base, false), asked: files(base, true) };
     let (keep, signals) = (Duration::from_hours(1), Signals::unsignalled());
-    Ring::new(Manifest::default(), keep, memory, signals, Arc::default(), target).unwrap()
+    let (manifest, signing) = (Manifest::default(), Signing::default());
+    Ring::new(manifest, keep, memory, signals, Arc::default(), target, signing).unwrap()
 }
 
 #[test]

@@ -40,6 +40,11 @@ impl Chain {
         self.previous
     }
 
+    /// The highest number so far.
+    pub(super) fn last_number(&self) -> u64 {
+        self.next.saturating_sub(1)
+    }
+
     /// Numbers that were jumped over and have not come since.
     pub(super) fn missing(&self) -> &[Range<u64>] {
         &self.missing

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::data::Input;
-use super::frame::{FrameKind, RecordingId, SCHEMA};
+use super::frame::{FrameKind, Hash, RecordingId, SCHEMA};
 use super::payload::{self, Parent};
 use super::walk::{Item, Walker};
 use crate::fact::{EndFact, Fact};
@@ -49,6 +49,8 @@ pub struct ArchiveInfo {
     pub foreign: u64,
     /// Bytes of the file.
     pub file_bytes: u64,
+    /// Hash of its last frame by the headers.
+    pub last_hash: Hash,
 }
 
 impl ArchiveInfo {
@@ -91,6 +93,7 @@ pub fn info(input: Input) -> Result<ArchiveInfo, SourceError> {
                     info.foreign += 1;
                     continue;
                 }
+                info.last_hash = header.hash;
                 info.schema = info.schema.max(header.schema);
                 let kind = header.frame_kind();
                 let count = match kind {

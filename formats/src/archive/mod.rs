@@ -6,6 +6,7 @@
 //! notices. [`frame`] has the header that makes damage visible, [`v1`] the frozen payloads.
 
 mod chain;
+mod claims;
 mod columns;
 mod data;
 mod decode;
@@ -24,6 +25,7 @@ mod verify;
 mod walk;
 mod writer;
 
+pub use claims::{Expected, SignedBy};
 pub use data::Input;
 pub use frame::{FrameKind, Hash, RecordingId};
 pub use info::{ArchiveInfo, FrameCount, info};
@@ -32,7 +34,7 @@ pub use problem::{Problem, ProblemKind};
 pub use reader::Reader;
 pub use recover::{RecoverReport, recover};
 pub use slice::{SliceReport, slice};
-pub use verify::{PROBLEMS_KEPT, State, VerifyReport, verify};
+pub use verify::{PROBLEMS_KEPT, State, VerifyReport, verify, verify_against};
 pub use writer::{FRAME_EVENTS, Writer, create_file};
 
 use problem::Fault;

@@ -11,6 +11,7 @@ use super::Fault;
 use super::frame::{Hash, Header, MAX_RAW, RecordingId};
 use super::v1::{ArchivedFactsV1, ArchivedManifestV1, FactsV1};
 use crate::Fact;
+use crate::custody::{ParentFile, Step, hex};
 
 /// zstd level that archives are written with unless told otherwise: the level that the size
 /// targets are measured against.
@@ -96,6 +97,11 @@ impl Parent {
         out
     }
 
+    /// As the custody log has it.
+    pub fn file(self) -> ParentFile {
+        ParentFile { recording: self.recording.to_string(), hash: hex(&self.hash) }
+    }
+
     fn from_bytes(bytes: &[u8]) -> Self {
         let (mut recording, mut hash) = ([0; 16], [0; 32]);
         recording.copy_from_slice(&bytes[..16]);
@@ -114,6 +120,21 @@ pub(super) fn manifest(header: &Header, stored: &[u8]) -> Result<(Vec<u8>, Vec<P
 
 /// The facts of a facts or end frame, and how many of its documents could not be understood.
 pub(super) fn facts(header: &Header, stored: &[u8]) -> Result<(Vec<Fact>, u64), Fault> {
+    let mut facts = Vec::new();
+    let mut unreadable = 0;
+    documents(header, stored, |text| match serde_json::from_slice(text) {
+        Ok(fact) => facts.push(fact),
+        Err(_) => unreadable += 1,
+    })?;
+    Ok((facts, unreadable))
+}
+
+/// The JSON documents of a facts or end frame, in order.
+pub(super) fn documents(
+    header: &Header,
+    stored: &[u8],
+    mut take: impl FnMut(&[u8]),
+) -> Result<(), Fault> {
     let raw = unpack(header, stored)?;
     let payload = access::<ArchivedFactsV1>(&raw)?;
     if payload.end.len() != header.count as usize {
@@ -124,8 +145,6 @@ pub(super) fn facts(header: &Header, stored: &[u8]) -> Result<(Vec<Fact>, u64), 
         )));
     }
     let mut start = 0;
-    let mut unreadable = 0;
-    let mut facts = Vec::with_capacity(payload.end.len());
     for end in payload.end.iter() {
         let end = end.to_native() as usize;
         let text = payload
@@ -133,12 +152,21 @@ pub(super) fn facts(header: &Header, stored: &[u8]) -> Result<(Vec<Fact>, u64), 
             .get(start..end)
             .ok_or_else(|| Fault::Payload("a fact ends outside the text".to_owned()))?;
         start = end;
-        match serde_json::from_slice(text) {
-            Ok(fact) => facts.push(fact),
-            Err(_) => unreadable += 1,
+        take(text);
+    }
+    Ok(())
+}
+
+/// A manifest's JSON with one more step in its custody log. Fields that only a later psc knows stay.
+pub(super) fn with_step(json: &[u8], step: &Step) -> std::io::Result<Vec<u8>> {
+    let mut document: serde_json::Value = serde_json::from_slice(json)?;
+    if let Some(fields) = document.as_object_mut() {
+        let steps = fields.entry("custody").or_insert_with(|| serde_json::Value::Array(Vec::new()));
+        if let Some(steps) = steps.as_array_mut() {
+            steps.push(serde_json::to_value(step)?);
         }
     }
-    Ok((facts, unreadable))
+    Ok(serde_json::to_vec(&document)?)
 }
 
 /// Facts on their way into a frame.

@@ -62,6 +62,9 @@ pub enum ProblemKind {
     /// A frame whose hash is right and that does not follow from the one before: one of them was
     /// replaced.
     Replaced,
+    /// A frame is not the one that was signed, a signature is not what it says, or what had to be
+    /// signed is not.
+    Contradicts,
     /// A frame that only a later psc can read, or that makes no sense.
     Unreadable,
     /// The index is not as it was written. Costs time, never data.
@@ -79,6 +82,7 @@ impl ProblemKind {
             Self::Foreign => "foreign",
             Self::AfterEnd => "after-end",
             Self::Replaced => "replaced",
+            Self::Contradicts => "contradicts",
             Self::Unreadable => "unreadable",
             Self::Index => "index",
         }

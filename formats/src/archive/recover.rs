@@ -11,6 +11,7 @@ use super::reader::notice;
 use super::verify::PROBLEMS_KEPT;
 use super::walk::{Frame, Item, Walker};
 use super::writer::{Labels, Writer};
+use crate::custody::Step;
 use crate::fact::{EndFact, Severity};
 use crate::{Manifest, SourceError};
 
@@ -113,6 +114,7 @@ fn write<W: Write>(
         None => (serde_json::to_vec(&Manifest::default())?, Vec::new()),
     };
     parents.push(parent);
+    let json = payload::with_step(&json, &Step::new("recover", "", vec![parent.file()]))?;
     let mut writer = Writer::with_manifest_json(output, json, report.recording, &parents)?;
     if lost_manifest {
         writer.append_fact(&notice(
@@ -176,5 +178,5 @@ fn write<W: Write>(
         return writer.finish_with(Labels::of(&frame.header), frame.stored());
     }
     let reason = "recovered from an unclosed recording".to_owned();
-    writer.finish(EndFact { at: last, reason, command_status: None })
+    writer.finish(EndFact { at: last, reason, ..EndFact::default() })
 }

@@ -13,6 +13,7 @@ use super::problem::{Fault, Problem};
 use super::reader::{decode_events, notice, packet_bytes, plan_window, wanted};
 use super::walk::{Frame, Item, Walker};
 use super::writer::{Labels, Writer};
+use crate::custody::Step;
 use crate::fact::{EndFact, Severity};
 use crate::{Batch, Event, Ns, SourceError};
 
@@ -65,9 +66,13 @@ pub fn slice<W: Write>(
     ]);
     let (json, mut parents) = manifest;
     parents.push(parent);
+    let end = if times.end == u64::MAX { String::new() } else { times.end.to_string() };
+    let what = if label.is_empty() { String::new() } else { format!(" -f {label}") };
+    let step = Step::new("slice", format!("{}..{end} ns{what}", times.start), vec![parent.file()]);
 
     plan_window(&mut walker, &times);
     let writing = |error: io::Error| SourceError::io(format!("writing a slice of {name}"), error);
+    let json = payload::with_step(&json, &step).map_err(writing)?;
     let writer = Writer::with_manifest_json(output, json, recording, &parents).map_err(writing)?;
     let mut slicer = Slicer {
         writer,
@@ -265,7 +270,7 @@ impl<W: Write, K: FnMut(&Event, &[u8]) -> bool> Slicer<W, K> {
             self.writer.finish_with(Labels::of(&end.header), end.stored())?
         } else {
             let reason = "slice of an unclosed recording".to_owned();
-            self.writer.finish(EndFact { at: 0, reason, command_status: None })?
+            self.writer.finish(EndFact { reason, ..EndFact::default() })?
         };
         Ok((self.report, output))
     }

@@ -11,7 +11,8 @@ use super::frame::{
 use super::index;
 use super::payload::{FactRows, LEVEL, Packer, Parent};
 use super::v1::{ManifestV1, PacketsV1};
-use crate::fact::{EndFact, NoticeFact, Severity};
+use crate::custody::{SecretKey, Statement, StatementState, hex};
+use crate::fact::{CheckpointFact, EndFact, NoticeFact, Severity};
 use crate::{Batch, Fact, Manifest};
 
 /// Events that fill a frame: some 200 KiB stored, a few milliseconds to decode.
@@ -137,6 +138,11 @@ pub struct Writer<W: Write> {
     /// What the source promised with the last batch that was taken whole.
     watermark: u64,
     json: Vec<u8>,
+    /// Latest event so far.
+    last: u64,
+    key: Option<SecretKey>,
+    /// Frames there were when the last checkpoint was made.
+    checked: u64,
 }
 
 impl Writer<File> {
@@ -179,6 +185,9 @@ impl<W: Write> Writer<W> {
             facts: FactRows::default(),
             watermark: 0,
             json: Vec::new(),
+            last: 0,
+            key: None,
+            checked: 0,
         };
         let parents = parents.iter().flat_map(|parent| parent.to_bytes()).collect();
         let (stored, raw) = this.packer.pack(&ManifestV1 { json, parents })?;
@@ -221,6 +230,7 @@ impl<W: Write> Writer<W> {
                 self.packets.bytes.extend_from_slice(packet);
                 self.packet_count += 1;
             }
+            self.last = self.last.max(event.at.0);
             self.events.push(event);
         }
         if let Some(complete_to) = batch.complete_to {
@@ -274,14 +284,63 @@ impl<W: Write> Writer<W> {
         self.frames.commit()
     }
 
+    /// Signs with this key from here on: at each [`Self::checkpoint`], and the end.
+    pub fn sign_with(&mut self, key: SecretKey) {
+        self.key = Some(key);
+    }
+
+    /// Writes what is pending and, with a key, a signed checkpoint over all of it into the
+    /// recording. Gives the statement, to be kept elsewhere; `None` when nothing came since the
+    /// last.
+    pub fn checkpoint(&mut self) -> io::Result<Option<Statement>> {
+        self.flush_frame()?;
+        if self.frames.number == self.checked {
+            return Ok(None);
+        }
+        let statement = self.statement(StatementState::Open);
+        if let Some(fact) = checkpoint_fact(&statement) {
+            self.append_fact(&Fact::Checkpoint(fact))?;
+            self.flush_frame()?;
+        }
+        self.checked = self.frames.number;
+        Ok(Some(statement))
+    }
+
+    /// About the last frame written.
+    fn statement(&self, state: StatementState) -> Statement {
+        let mut statement = Statement {
+            recording: self.frames.recording,
+            frame: self.frames.number.saturating_sub(1),
+            hash: self.frames.previous,
+            at: self.last,
+            state,
+            signatures: Vec::new(),
+        };
+        if let Some(key) = &self.key {
+            statement.sign(key);
+        }
+        statement
+    }
+
     /// Writes what is pending, the end fact and the index, and gives the output back.
-    pub fn finish(mut self, end: EndFact) -> io::Result<W> {
+    pub fn finish(self, end: EndFact) -> io::Result<W> {
+        Ok(self.close(end)?.0)
+    }
+
+    /// As [`Self::finish`], and gives the statement about the whole recording, signed with a key.
+    pub fn close(mut self, mut end: EndFact) -> io::Result<(W, Statement)> {
         self.put_pending()?;
+        if self.key.is_some() {
+            end.seal = None;
+            let text = serde_json::to_string(&Fact::End(end.clone()))?;
+            end.seal = checkpoint_fact(&self.statement(StatementState::Ending(text)));
+        }
         self.append_fact(&Fact::End(end))?;
         self.put_facts(FrameKind::End)?;
+        let statement = self.statement(StatementState::Closed);
         self.frames.put_index();
         self.frames.commit()?;
-        Ok(self.frames.out)
+        Ok((self.frames.out, statement))
     }
 
     /// The recording's id.
@@ -350,6 +409,19 @@ impl<W: Write> Writer<W> {
         self.frames.put(Labels::new(kind, count, raw), stored);
         Ok(())
     }
+}
+
+/// A statement as it stands inside the recording; `None` when nobody signed it.
+fn checkpoint_fact(statement: &Statement) -> Option<CheckpointFact> {
+    let signed = statement.signatures.first()?;
+    Some(CheckpointFact {
+        at: statement.at,
+        recording: statement.recording.to_string(),
+        frame: statement.frame,
+        hash: hex(&statement.hash),
+        key: signed.key.to_string(),
+        signature: hex(&signed.signature),
+    })
 }
 
 /// Creates a file that only this user can read, and that was not there before.

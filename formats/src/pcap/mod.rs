@@ -189,7 +189,7 @@ impl EventSource for CaptureSource {
         self.common.troubles.late(self.common.order.late);
         self.common.troubles.drain_facts(&mut batch.facts);
         let reason = "end of capture".to_owned();
-        batch.facts.push(Fact::End(EndFact { at, reason, command_status: None }));
+        batch.facts.push(Fact::End(EndFact { at, reason, ..EndFact::default() }));
         Ok(Progress::End)
     }
 }

@@ -112,7 +112,12 @@ fn v1_facts(round: u64) -> Vec<Fact> {
 }
 
 fn v1_end() -> EndFact {
-    EndFact { at: 9_000_000, reason: "duration".to_owned(), command_status: Some(0) }
+    EndFact {
+        at: 9_000_000,
+        reason: "duration".to_owned(),
+        command_status: Some(0),
+        ..EndFact::default()
+    }
 }
 
 /// Makes the archive where it is missing. One that is there is never written again: it is what that

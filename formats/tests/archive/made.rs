@@ -174,7 +174,7 @@ pub(crate) fn archive(name: &str, batches: &[Batch], flush: bool) -> Vec<u8> {
             writer.flush_frame().unwrap();
         }
     }
-    writer.finish(EndFact { at: 9, reason: "test".to_owned(), command_status: None }).unwrap()
+    writer.finish(EndFact { at: 9, reason: "test".to_owned(), ..EndFact::default() }).unwrap()
 }
 
 /// An event with everything that a test does not care about left out.

@@ -1,5 +1,6 @@
 //! The archive as its users have it: what is written comes back, and damage is named.
 
+mod corruption;
 mod damage;
 mod golden;
 mod made;

@@ -74,7 +74,12 @@ fn facts_come_before_the_events_they_were_given_with() {
         writer.append(&batch).unwrap();
         writer.flush_frame().unwrap();
     }
-    let end = EndFact { at: 5, reason: "signal".to_owned(), command_status: Some(3) };
+    let end = EndFact {
+        at: 5,
+        reason: "signal".to_owned(),
+        command_status: Some(3),
+        ..EndFact::default()
+    };
     let bytes = writer.finish(end.clone()).unwrap();
 
     let mut reader = Reader::from_bytes(bytes, "test").unwrap();

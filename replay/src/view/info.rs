@@ -9,6 +9,10 @@ use super::Provenance;
 pub struct InfoView {
     /// What this is.
     pub provenance: Provenance,
+    /// Who recorded, on what, and how good its clock was: (name, value); what is unknown is absent.
+    pub acquisition: Vec<(String, String)>,
+    /// What was done to make this file, oldest first, one sentence each.
+    pub custody: Vec<String>,
     /// Events by probe, in probe order: (name, method, status, events).
     pub probes: Vec<(String, String, String, u64)>,
     /// Events by kind, most first.

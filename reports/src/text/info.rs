@@ -105,6 +105,16 @@ fn file(view: &InfoView, style: Style, out: &mut impl Write) -> fmt::Result {
             wrap(&format!("  {name} {}", escape::terminal(value)), "    ", style, out)?;
         }
     }
+    for line in &view.custody {
+        wrap(&format!("  {}", escape::terminal(line)), "    ", style, out)?;
+    }
+    if !view.acquisition.is_empty() {
+        heading("Acquisition", style, out)?;
+        for (name, value) in &view.acquisition {
+            let line = format!("  {:<20} {}", escape::terminal(name), escape::terminal(value));
+            wrap(&line, "                       ", style, out)?;
+        }
+    }
     Ok(())
 }
 
