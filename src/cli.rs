@@ -308,6 +308,7 @@ pub(crate) enum TraceFigure {
 Examples:
   psc analyze web.psc
   psc analyze web.psc -f 'tcp.port == 80' -t 1s..2s
+  psc analyze web.psc --flow 3             one connection: retransmissions with their reason, RTT
   psc analyze web.psc --format json | jq '.drops'")]
 pub(crate) struct AnalyzeArgs {
     /// Recording or capture to read, `-` for standard input
@@ -315,6 +316,9 @@ pub(crate) struct AnalyzeArgs {
     /// Flows to show; the rest is counted
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub(crate) limit: usize,
+    /// Show this connection alone, by its number, with every judgement about its TCP segments
+    #[arg(long, value_name = "N")]
+    pub(crate) flow: Option<u64>,
     /// Output format
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(crate) format: ViewFormat,

@@ -74,12 +74,26 @@ fn one_journey(selected: &Select, journey: u64) -> anyhow::Result<Select> {
 
 /// `psc analyze`.
 pub(crate) fn analyze(args: &AnalyzeArgs, console: Console) -> anyhow::Result<Verdict> {
-    let mut analyzer = Analyzer::new(analyzer::Options { flows: args.limit });
+    // The connection asked for must be among those shown, however few bytes it has.
+    let flows = if args.flow.is_some() { usize::MAX } else { args.limit };
+    let mut analyzer = Analyzer::new(analyzer::Options { flows, flow: args.flow });
     let replayed = replay(&args.input, &args.select, console, &mut [&mut analyzer])?;
-    let view = analyzer.finish(&replayed.manifest, &replayed.pass);
+    let mut view = analyzer.finish(&replayed.manifest, &replayed.pass);
+    if let Some(flow) = args.flow {
+        view.flows.retain(|row| row.id == flow);
+        anyhow::ensure!(
+            !view.flows.is_empty(),
+            "{}: there is no connection {flow} in what is selected; `psc analyze` without --flow shows \
+             their numbers",
+            view.provenance.source
+        );
+    }
     let page = match args.format {
         ViewFormat::Text => draw_text(console, args.output.as_deref(), |style, out| {
-            text::analyze(&view, style, out)
+            match (args.flow, view.flows.first()) {
+                (Some(_), Some(flow)) => text::connection(&view.provenance, flow, style, out),
+                _ => text::analyze(&view, style, out),
+            }
         })?,
         ViewFormat::Json => psc_reports::json("analyze", &view),
         ViewFormat::Svg => draw(|out| match args.figure {

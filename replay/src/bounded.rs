@@ -43,6 +43,18 @@ impl<K: Hash + Eq + Clone, V> Bounded<K, V> {
         &mut slot.value
     }
 
+    /// Whether a new key would be one too many.
+    pub(crate) fn is_full(&self) -> bool {
+        self.slots.len() >= self.cap
+    }
+
+    /// Makes room for new keys; what goes is handed back, least recently used first.
+    pub(crate) fn make_room(&mut self) -> Vec<(K, V)> {
+        let mut spill = Vec::new();
+        self.evict(&mut spill);
+        spill
+    }
+
     /// As [`Self::entry`], for values that may be forgotten.
     pub(crate) fn entry_or_forget(&mut self, key: K, make: impl FnOnce() -> V) -> &mut V {
         self.entry(key, make, &mut Vec::new())

@@ -13,6 +13,7 @@ mod golden;
 mod interrupt;
 mod kernels;
 mod netns;
+mod oracle;
 mod setup;
 mod test;
 mod traffic;
@@ -32,6 +33,8 @@ usage: cargo xtask <command>
                                    skipped live test into a failure
   bench [--rounds N] [--seconds N] [--only PART]
                                    what recording costs, bytes on disk, events per second
+  oracle [DIR]                     compare psc's view of TCP with tshark's and tcptrace's on every
+                                   capture below DIR [default: testdata/captures]
   golden [NAME…]                   record testdata/recordings (and captures) anew; then look at
                                    what changes with UPDATE_GOLDEN=1 cargo test --test golden
   kernels [6.1 6.12]               the capture tests on Debian's stock kernels, under emulation
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
             "demo" => demo::run(rest),
             "test" => test::run(rest),
             "bench" => bench::run(rest),
+            "oracle" => oracle::run(rest),
             "golden" => golden::run(rest),
             "kernels" => kernels::run(rest),
             #[cfg(feature = "measure")]

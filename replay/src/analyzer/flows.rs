@@ -9,17 +9,19 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
 use crate::bounded::Bounded;
-use crate::engine::{ClosedJourney, Outcome};
+use crate::engine::{ClosedJourney, JourneyId, Outcome};
 use crate::first_sight::ip_bytes;
 use crate::view::analyze::FlowRow;
+use crate::view::tcp::TcpSheet;
 
-use super::tcp::{ACK, SYN, Segment, TcpConnection};
+use super::notes::{Keeper, Kept};
+use super::tcp::{self, ACK, FIN, Kind, Notes, Rule, SYN, Segment, TcpConnection};
 
 /// Connections open at once; beyond, the longest idle ones are closed early and counted.
 const OPEN: usize = 65_536;
 
 /// Connections closed and kept for the report; beyond, those with the fewest bytes go.
-const CLOSED: usize = 65_536;
+const CLOSED: usize = 32_768;
 
 /// First fragments remembered, to give later ones their ports.
 const FRAGMENTS: usize = 4_096;
@@ -40,9 +42,8 @@ struct Connection {
     kernel_retransmits: [u64; 2],
     /// Retransmissions found in the sequence numbers, by sender.
     seen_retransmits: [u64; 2],
-    /// Segments with data, SYN or FIN.
-    data_segments: u64,
     tcp: Option<Box<TcpConnection>>,
+    notes: Kept,
     /// Socket of the originator and of the responder, where they are on this host.
     socks: [SockId; 2],
     /// Thread that sent for the originator, for the responder; 0 unknown.
@@ -58,7 +59,7 @@ struct FragmentKey {
 }
 
 #[derive(Debug)]
-pub(super) struct Flows {
+pub(crate) struct Flows {
     open: Bounded<FiveTuple, Connection>,
     closed: Vec<Connection>,
     /// Connections forgotten altogether.
@@ -66,9 +67,10 @@ pub(super) struct Flows {
     fragments: Bounded<FragmentKey, (u16, u16)>,
     next_id: u64,
     duplicates: u64,
-    out_of_order: u64,
     retransmit_segments: u64,
+    seen_retransmits: u64,
     data_segments: u64,
+    keeper: Keeper,
 }
 
 impl Default for Flows {
@@ -80,19 +82,26 @@ impl Default for Flows {
             fragments: Bounded::new(FRAGMENTS),
             next_id: 1,
             duplicates: 0,
-            out_of_order: 0,
             retransmit_segments: 0,
+            seen_retransmits: 0,
             data_segments: 0,
+            keeper: Keeper::default(),
         }
     }
 }
 
 impl Flows {
+    /// Keeps every judgement about the segments of one connection, or of all.
+    pub(super) fn keeping(keeper: Keeper) -> Self {
+        Self { keeper, ..Self::default() }
+    }
+
     /// One packet, told once.
-    pub(super) fn packet(&mut self, event: &Event, headers: &Headers) {
+    pub(super) fn packet(&mut self, event: &Event, headers: &Headers, journey: Option<JourneyId>) {
         let Some(tuple) = self.tuple(headers) else { return };
         let at = event.at.0;
         let key = tuple.canonical();
+        let mut reused = false;
         if let Some(tcp) = headers.tcp()
             && tcp.flags & (SYN | ACK) == SYN
             && self.open.get(&key).is_some_and(|known| {
@@ -102,20 +111,46 @@ impl Flows {
             && let Some(old) = self.open.remove(&key)
         {
             self.retire(old);
+            reused = true;
         }
         let answer = headers.tcp().is_some_and(|tcp| tcp.flags & (SYN | ACK) == SYN | ACK);
         let originator = if answer { tuple.reversed() } else { tuple };
-        let ip_id = match headers.network {
-            Network::V4(ip) if ip.id != 0 => Some(ip.id),
-            _ => None,
-        };
-        let connection = self.connection(key, at, originator);
+        self.make_room(&key);
+        let next_id = &mut self.next_id;
+        let connection = self.open.entry_or_forget(key, || {
+            *next_id += 1;
+            Connection::new(*next_id - 1, originator, at)
+        });
         let from = connection.from(tuple);
-        let mut verdict = Segment::New;
-        if let (Some(tcp), Some(state)) = (headers.tcp(), connection.tcp.as_mut()) {
-            verdict = state.segment(at, from, tcp, headers.payload_len, ip_id);
+        let wire = event.gso.segments();
+        let mut outcome = tcp::Outcome::New;
+        if let (Some(header), Some(state)) = (headers.tcp(), connection.tcp.as_mut()) {
+            let ip_id = match headers.network {
+                Network::V4(ip) if ip.id != 0 => Some(ip.id),
+                _ => None,
+            };
+            let packet = match event.kind {
+                // Packets of a file are numbered as Wireshark numbers frames.
+                EventKind::Captured { .. } => event.seq + 1,
+                _ => 0,
+            };
+            let segment = Segment {
+                at,
+                from,
+                tcp: header,
+                payload: headers.payload_len,
+                wire,
+                ip_id,
+                packet,
+                journey: journey.map_or(0, |id| id.0),
+            };
+            let mut notes = self.keeper.of(connection.id, &mut connection.notes);
+            if reused {
+                notes.note(segment.note(Kind::PortsReused, Rule::NewInitial, [0; 2]));
+            }
+            outcome = state.segment(&segment, &mut notes);
         }
-        if verdict == Segment::Duplicate {
+        if outcome == tcp::Outcome::Duplicate {
             self.duplicates += 1;
             return;
         }
@@ -132,16 +167,27 @@ impl Flows {
         }
         let carries = headers
             .tcp()
-            .is_some_and(|tcp| headers.payload_len > 0 || tcp.flags & (SYN | super::tcp::FIN) != 0);
+            .is_some_and(|tcp| headers.payload_len > 0 || tcp.flags & (SYN | FIN) != 0);
         if carries {
-            let segments = u64::from(event.gso.segments());
-            connection.data_segments += segments;
-            if verdict == Segment::Retransmitted {
-                connection.seen_retransmits[from] += segments;
-            }
+            let segments = u64::from(wire);
             self.data_segments += segments;
+            if outcome == tcp::Outcome::Retransmitted {
+                connection.seen_retransmits[from] += segments;
+                self.seen_retransmits += segments;
+            }
         }
-        self.out_of_order += u64::from(verdict == Segment::OutOfOrder);
+    }
+
+    /// A packet counted before came in by a device: what it acknowledges was under way until now.
+    pub(super) fn arrived(&mut self, at: u64, headers: &Headers, journey: JourneyId) {
+        let acks = headers.tcp().is_some_and(|tcp| tcp.flags & ACK != 0);
+        let Some(tuple) = headers.tuple().filter(|_| acks) else { return };
+        if let Some(connection) = self.open.get_mut(&tuple.canonical()) {
+            let from = connection.from(tuple);
+            if let Some(tcp) = &mut connection.tcp {
+                tcp.arrived(from, journey.0, at);
+            }
+        }
     }
 
     /// Socket events: who owns which end, and what the kernel sent again.
@@ -159,6 +205,11 @@ impl Flows {
             // The tuple has the local end first, which is the one that sends again.
             let end = connection.from(tuple);
             connection.kernel_retransmits[end] += resent;
+            if resent > 0
+                && let Some(tcp) = &mut connection.tcp
+            {
+                tcp.kernel_resends(end, event.at.0);
+            }
             if event.sock.0 != 0 {
                 connection.socks[end] = event.sock;
             }
@@ -172,7 +223,7 @@ impl Flows {
         }
         let Some((index, headers)) = journey.headers.first() else { return };
         if uncounted && let Some(event) = journey.steps.get(*index as usize) {
-            self.packet(event, headers);
+            self.packet(event, headers, Some(journey.id));
         }
         let Some(tuple) = self.tuple(headers) else { return };
         if let Some(connection) = self.open.get_mut(&tuple.canonical()) {
@@ -200,20 +251,19 @@ impl Flows {
         Some(tuple)
     }
 
-    fn connection(&mut self, key: FiveTuple, at: u64, originator: FiveTuple) -> &mut Connection {
-        let id = self.next_id;
-        let mut spill = Vec::new();
-        if self.open.get(&key).is_none() {
-            self.next_id += 1;
-            self.open.entry(key, || Connection::new(id, originator, at), &mut spill);
+    /// Closes the longest idle connections early when a new one would be one too many.
+    fn make_room(&mut self, key: &FiveTuple) {
+        if self.open.is_full() && self.open.get(key).is_none() {
+            for (_, old) in self.open.make_room() {
+                self.retire(old);
+            }
         }
-        for (_, old) in spill {
-            self.retire(old);
-        }
-        self.open.entry_or_forget(key, || Connection::new(id, originator, at))
     }
 
-    fn retire(&mut self, connection: Connection) {
+    fn retire(&mut self, mut connection: Connection) {
+        if let Some(tcp) = &mut connection.tcp {
+            tcp.settle();
+        }
         self.closed.push(connection);
         if self.closed.len() >= 2 * CLOSED {
             self.closed.sort_unstable_by(Connection::most_bytes_first);
@@ -235,12 +285,18 @@ impl Flows {
     /// (retransmitted, sent) TCP segments with data, SYN or FIN. The kernel's own word where it was
     /// recorded, else what the sequence numbers say.
     pub(super) fn network_loss(&self) -> (u64, u64) {
-        let seen: u64 = self.all().map(Connection::retransmits).sum();
-        (seen.max(self.retransmit_segments), self.data_segments)
+        let judged: u64 = self.all().map(Connection::retransmits).sum();
+        let most = judged.max(self.seen_retransmits).max(self.retransmit_segments);
+        (most, self.data_segments)
     }
 
     fn all(&self) -> impl Iterator<Item = &Connection> {
         self.closed.iter().chain(self.open.values())
+    }
+
+    /// What was noted of all connections, when that was asked for.
+    pub(super) fn take_notes(&mut self) -> Vec<(u64, tcp::Note)> {
+        self.keeper.take_all()
     }
 
     /// Rows, most bytes first, and how many were left out.
@@ -267,8 +323,8 @@ impl Connection {
             drops: 0,
             kernel_retransmits: [0; 2],
             seen_retransmits: [0; 2],
-            data_segments: 0,
             tcp: (tuple.protocol == TCP).then(Box::default),
+            notes: Kept::default(),
             socks: [SockId(0); 2],
             tasks: [0; 2],
         }
@@ -314,6 +370,10 @@ impl Connection {
             retransmits: self.retransmits(),
             handshake_rtt_ns: self.tcp.as_ref().and_then(|tcp| tcp.handshake_rtt()),
             state: self.tcp.as_ref().map_or("", |tcp| tcp.conn_state()).to_owned(),
+            tcp: self.tcp.as_ref().map(|tcp| {
+                let (notes, notes_omitted) = self.notes.view();
+                TcpSheet { notes, notes_omitted, ..tcp.sheet() }
+            }),
             process: match process {
                 [Some(a), Some(b)] if a != b => format!("{a} > {b}"),
                 [Some(a), _] => a,

@@ -13,7 +13,8 @@ const S: &str = "10.0.0.2:80";
 const MS: u64 = 1_000_000;
 
 fn capture(flows: &mut Flows, at: u64, headers: &Headers) {
-    flows.packet(&sample::event(at, EventKind::Captured { direction: 0 }).into(), headers);
+    let event = sample::event(at, EventKind::Captured { direction: 0 }).into();
+    flows.packet(&event, headers, None);
 }
 
 fn rows(flows: Flows) -> Vec<FlowRow> {
@@ -143,7 +144,7 @@ fn both_owners_are_named_where_facts_know_them() {
     let mut flows = Flows::default();
     let mut syn = sample::event(0, EventKind::DeviceQueue {}).sock(4);
     syn.0.context = Context::Task(31);
-    flows.packet(&syn.into(), &sample::tcp(C, S, SYN, 1, 0, 0));
+    flows.packet(&syn.into(), &sample::tcp(C, S, SYN, 1, 0, 0), None);
     let mut tables = Tables::default();
     tables.apply(&Fact::Task(TaskFact {
         tid: 31,

@@ -9,12 +9,16 @@ mod drops;
 mod findings;
 mod flows;
 mod latency;
+mod notes;
 mod reasons;
 mod series;
 pub(crate) mod tcp;
+mod tcp_watch;
 mod volume;
 
 pub(crate) use self::counters::Deltas;
+pub use self::tcp::{Kind as TcpKind, Note as TcpJudgement, Rule as TcpRule};
+pub use self::tcp_watch::TcpWatch;
 
 use std::collections::BTreeMap;
 
@@ -32,11 +36,13 @@ use crate::view::analyze::{AnalyzeView, CpuRow, Interaction, ThreeLosses};
 pub struct Options {
     /// Connections shown at most; the rest are counted as left out.
     pub flows: usize,
+    /// The connection of which every judgement about a segment is kept, by its number.
+    pub flow: Option<u64>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { flows: 1000 }
+        Self { flows: 1000, flow: None }
     }
 }
 
@@ -61,7 +67,8 @@ pub struct Analyzer {
 impl Analyzer {
     /// An analyzer that has seen nothing.
     pub fn new(options: Options) -> Self {
-        Self { options, ..Self::default() }
+        let flows = flows::Flows::keeping(notes::Keeper::whole(options.flow));
+        Self { options, flows, ..Self::default() }
     }
 
     /// The sum of the pass that it observed.
@@ -170,8 +177,12 @@ impl Observer for Analyzer {
         }
         self.counters.sighting(world, event);
         if let Some((headers, _)) = self.once.packet(sighting) {
-            self.flows.packet(event, headers);
+            self.flows.packet(event, headers, sighting.journey);
             self.findings.packet(world.tables, event, headers);
+        } else if let (EventKind::Receive {}, Some(journey), Some(headers)) =
+            (event.kind, sighting.journey, sighting.headers)
+        {
+            self.flows.arrived(event.at.0, headers, journey);
         }
     }
 

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::Provenance;
+use super::tcp::TcpSheet;
 use super::trace::Latency;
 
 /// What `psc analyze` shows.
@@ -163,6 +164,8 @@ pub struct FlowRow {
     pub state: String,
     /// Owner `comm[pid]`, when a fact says; else empty.
     pub process: String,
+    /// What is known of a TCP connection beyond that; `None` for other protocols.
+    pub tcp: Option<TcpSheet>,
 }
 
 /// Steps between two layers.

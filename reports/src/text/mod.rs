@@ -10,6 +10,7 @@ mod diff;
 mod info;
 mod locate;
 mod table;
+mod tcp;
 mod trace;
 
 use std::fmt::{self, Write};
@@ -21,6 +22,7 @@ pub use detect::detect;
 pub use diff::diff;
 pub use info::info;
 pub use locate::locate;
+pub use tcp::connection;
 pub use trace::trace;
 
 use crate::escape;
