@@ -2,10 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use psc_formats::event::{DeviceId, SockId, Stack};
+use psc_formats::event::{DeviceId, LinkType, SockId, Stack};
 use psc_formats::fact::DeviceFact;
 use psc_formats::packet::{
-    Arp, Ethernet, Headers, Icmp, Ipv4, Network, Tcp, TcpOptions, Transport, Udp,
+    self, Arp, Ethernet, Headers, Icmp, Ipv4, Network, Tcp, TcpOptions, Transport, Udp,
 };
 use psc_formats::{Context, Event, EventKind, Fact, Gso, Manifest, Ns, ProbeId, SkbAddr, Tables};
 
@@ -211,6 +211,27 @@ impl Feed {
             _ => 60,
         };
         self.step(observer, event(at, EventKind::Captured { direction: 0 }).len(len), headers, true)
+    }
+
+    /// A captured Ethernet frame as it is on the wire.
+    pub(crate) fn wire(&mut self, observer: &mut dyn Observer, at: u64, bytes: &[u8]) -> u64 {
+        self.journeys += 1;
+        let len = bytes.len() as u32;
+        let headers = packet::decode(LinkType::ETHERNET, bytes, len);
+        let event: Event = event(at, EventKind::Captured { direction: 0 }).len(len).into();
+        let sighting = Sighting {
+            event: &event,
+            bytes,
+            headers: Some(&headers),
+            fresh: true,
+            journey: Some(JourneyId(self.journeys)),
+            opens: true,
+        };
+        observer.sighting(
+            World { manifest: &self.manifest, tables: &self.tables, start: None },
+            &sighting,
+        );
+        self.journeys
     }
 
     /// One sighting; `opens` starts a new journey, else it belongs to the last one.

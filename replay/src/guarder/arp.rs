@@ -32,7 +32,8 @@ use crate::engine::{JourneyId, Sighting, World};
 use crate::first_sight::Direction;
 use crate::view::detect::Finding;
 
-use super::detect::{About, Context, Detector, Exemplars};
+use super::detect::{About, Context, Detector};
+use super::evidence::{Exemplars, counted};
 
 type Mac = [u8; 6];
 
@@ -362,12 +363,8 @@ impl Address {
     }
 }
 
-fn counted(n: u64, what: &str) -> String {
-    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
-}
-
 fn mac_text(mac: Mac) -> String {
-    mac.map(|byte| format!("{byte:02x}")).join(":")
+    psc_formats::packet::Mac(mac).to_string()
 }
 
 /// Why an address is in conflict, in one sentence each; empty when it is not.

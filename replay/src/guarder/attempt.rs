@@ -265,10 +265,11 @@ mod tests {
     const SECOND: u64 = 1_000_000_000;
 
     fn turns(packets: &[(u64, Headers)]) -> Vec<Turn> {
+        let flows = crate::guarder::conversation::Conversations::default();
         let mut handshakes = Attempts::default();
         let mut changes = Vec::new();
         for (at, headers) in packets {
-            handshakes.packet(&Packet { at: *at, journey: None, headers }, &mut changes);
+            handshakes.packet(&Packet::of(*at, headers, &flows), &mut changes);
         }
         handshakes.finish(&mut changes);
         changes.iter().map(|change| change.turn).collect()
@@ -339,15 +340,13 @@ mod tests {
 
     #[test]
     fn a_flood_of_syns_stays_bounded() {
+        let flows = crate::guarder::conversation::Conversations::default();
         let mut handshakes = Attempts::default();
         let mut changes = Vec::new();
         for n in 0..400_000_u32 {
             let src = format!("{}:9", std::net::Ipv4Addr::from(0x0b00_0000 + n));
             let headers = sample::tcp(&src, S, SYN, 1, 0, 0);
-            handshakes.packet(
-                &Packet { at: u64::from(n), journey: None, headers: &headers },
-                &mut changes,
-            );
+            handshakes.packet(&Packet::of(u64::from(n), &headers, &flows), &mut changes);
             changes.clear();
         }
         assert!(handshakes.open.len() <= ATTEMPTS);

@@ -4,16 +4,18 @@ use std::net::IpAddr;
 
 use psc_formats::Manifest;
 use psc_formats::Tables;
+use psc_formats::event::DeviceId;
 use psc_formats::manifest::Origin;
 use psc_formats::packet::Headers;
 
 use crate::engine::{ClosedJourney, JourneyId, Observer, Pass, Sighting, World};
-use crate::first_sight::FirstSight;
+use crate::first_sight::{Direction, FirstSight};
 use crate::view::Provenance;
 use crate::view::detect::{DetectView, Finding};
 
 use super::attempt::{Attempts, Change};
-use super::{arp, port_scan, syn_flood};
+use super::conversation::Conversations;
+use super::{arp, link, network, port_scan, syn_flood, transport};
 
 /// What a detector is.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +32,53 @@ pub(super) struct Packet<'a> {
     pub(super) at: u64,
     pub(super) journey: Option<JourneyId>,
     pub(super) headers: &'a Headers,
+    /// What was stored of it, from the link header on; empty when this sighting has no bytes.
+    pub(super) bytes: &'a [u8],
+    /// Payload bytes of one wire segment of a GSO skb; 0 when it is one packet.
+    pub(super) gso_size: u16,
+    pub(super) device: DeviceId,
+    pub(super) direction: Direction,
+    /// Conversations before this packet.
+    pub(super) flows: &'a Conversations,
+}
+
+impl<'a> Packet<'a> {
+    /// Stored bytes behind the transport header (behind the fixed eight of ICMP).
+    pub(super) fn payload(&self) -> &'a [u8] {
+        let from = usize::from(self.headers.payload_offset);
+        let rest = self.bytes.get(from..).unwrap_or(&[]);
+        &rest[..rest.len().min(self.headers.payload_len as usize)]
+    }
+
+    /// Bytes of one IP packet on the wire.
+    pub(super) fn ip_size(&self) -> u32 {
+        let whole = crate::first_sight::ip_bytes(self.headers, 0) as u32;
+        let segments = self.headers.payload_len.checked_div(u32::from(self.gso_size)).unwrap_or(0);
+        if segments > 1 {
+            whole.saturating_sub(self.headers.payload_len) + u32::from(self.gso_size)
+        } else {
+            whole
+        }
+    }
+
+    /// Whether it crossed a link that other hosts are on: an Ethernet frame with addresses.
+    pub(super) fn on_a_wire(&self) -> bool {
+        self.headers.ethernet.is_some_and(|frame| frame.src != [0; 6])
+    }
+
+    #[cfg(test)]
+    pub(super) fn of(at: u64, headers: &'a Headers, flows: &'a Conversations) -> Self {
+        Self {
+            at,
+            journey: None,
+            headers,
+            bytes: &[],
+            gso_size: 0,
+            device: DeviceId(0),
+            direction: Direction::Unknown,
+            flows,
+        }
+    }
 }
 
 /// What a detector may draw on when it concludes.
@@ -61,8 +110,14 @@ pub(super) trait Detector: std::fmt::Debug + Send {
 
     /// What it cannot see in this recording; empty when nothing.
     fn blind(&self, manifest: &Manifest) -> String {
-        let _ = manifest;
-        String::new()
+        match manifest.origin {
+            Origin::Capture => {
+                "a capture has no stack events, so effects are judged by what is on \
+                                the wire only"
+                    .to_owned()
+            }
+            Origin::Kernel | Origin::Merge => String::new(),
+        }
     }
 
     fn finish(&mut self, context: &Context<'_>) -> Vec<Finding>;
@@ -72,6 +127,7 @@ pub(super) trait Detector: std::fmt::Debug + Send {
 #[derive(Debug)]
 pub struct Detectors {
     once: FirstSight,
+    flows: Conversations,
     attempts: Attempts,
     changes: Vec<Change>,
     running: Vec<Box<dyn Detector>>,
@@ -86,16 +142,19 @@ impl Default for Detectors {
 impl Detectors {
     /// All detectors, having seen nothing.
     pub fn new() -> Self {
-        Self::of(vec![
-            Box::new(arp::Arp::default()),
-            Box::new(port_scan::PortScan::default()),
-            Box::new(syn_flood::SynFlood::default()),
-        ])
+        let mut all: Vec<Box<dyn Detector>> = vec![Box::new(arp::Arp::default())];
+        all.extend(link::detectors());
+        all.extend(network::detectors());
+        all.push(Box::new(port_scan::PortScan::default()));
+        all.push(Box::new(syn_flood::SynFlood::default()));
+        all.extend(transport::detectors());
+        Self::of(all)
     }
 
     pub(super) fn of(running: Vec<Box<dyn Detector>>) -> Self {
         Self {
             once: FirstSight::default(),
+            flows: Conversations::default(),
             attempts: Attempts::default(),
             changes: Vec::new(),
             running,
@@ -132,13 +191,29 @@ impl Observer for Detectors {
         for detector in &mut self.running {
             detector.sighting(world, sighting);
         }
-        let Some((headers, _)) = self.once.packet(sighting) else { return };
-        let packet = Packet { at: sighting.event.at.0, journey: sighting.journey, headers };
+        let Some((headers, direction)) = self.once.packet(sighting) else { return };
+        let event = sighting.event;
+        let packet = Packet {
+            at: event.at.0,
+            journey: sighting.journey,
+            headers,
+            bytes: sighting.bytes,
+            gso_size: event.gso.size,
+            device: event.device,
+            direction,
+            flows: &self.flows,
+        };
         self.attempts.packet(&packet, &mut self.changes);
-        self.tell_changes();
+        for change in self.changes.drain(..) {
+            for detector in &mut self.running {
+                detector.attempt(&change);
+            }
+        }
         for detector in &mut self.running {
             detector.packet(&packet);
         }
+        let size = packet.ip_size();
+        self.flows.packet(headers, event.at.0, size);
     }
 
     fn closed(&mut self, _world: World<'_>, journey: &ClosedJourney) {
@@ -188,25 +263,6 @@ impl Context<'_> {
     }
 }
 
-/// The first journeys of a kind, for the evidence.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Exemplars(Vec<u64>);
-
-impl Exemplars {
-    pub(super) fn add(&mut self, journey: Option<JourneyId>) {
-        if let Some(journey) = journey
-            && self.0.len() < 5
-            && !self.0.contains(&journey.0)
-        {
-            self.0.push(journey.0);
-        }
-    }
-
-    pub(super) fn list(&self) -> Vec<u64> {
-        self.0.clone()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -236,11 +292,14 @@ mod tests {
     fn every_detector_says_what_it_sees_even_when_it_finds_nothing() {
         let view = Detectors::new().finish(&Manifest::default(), &Pass::default());
         assert!(view.findings.is_empty());
-        let ids: Vec<&str> = view.detectors.iter().map(|(id, ..)| id.as_str()).collect();
-        assert_eq!(ids, ["arp-spoofing", "port-scan", "syn-flood"]);
+        let mut ids: Vec<&str> = view.detectors.iter().map(|(id, ..)| id.as_str()).collect();
         for (id, sees, blind) in &view.detectors {
-            assert!(!sees.is_empty(), "{id}");
-            assert!(!blind.is_empty(), "{id}: a capture shows no effect in the stack");
+            assert!(sees.contains("silent on"), "{id} must name what it leaves alone");
+            assert!(!blind.is_empty(), "{id}: a capture shows less than a recording");
         }
+        ids.sort_unstable();
+        let all = ids.len();
+        ids.dedup();
+        assert_eq!(ids.len(), all, "an id names one detector");
     }
 }

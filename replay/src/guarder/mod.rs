@@ -2,8 +2,17 @@
 
 mod arp;
 mod attempt;
+mod conversation;
 mod detect;
+mod effect;
+mod evidence;
+mod link;
+mod network;
 mod port_scan;
+#[cfg(test)]
+mod scene;
 mod syn_flood;
+mod transport;
+mod watch;
 
 pub use detect::Detectors;

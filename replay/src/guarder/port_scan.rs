@@ -4,7 +4,8 @@
 //! unanswered, and TCP segments with no flags, FIN alone or FIN+PSH+URG, which no TCP sends. A datagram
 //! needs no answer, so unanswered ones count only at a host that refused others of the same source
 //! (Linux answers one port unreachable a second after the first six, `icmp_ratelimit`). **Thresholds** are those of Zeek's `policy/misc/scan.zeek`: 15 ports of one
-//! host, or 25 hosts on one port, within five minutes; and at least half of those it tried failed.
+//! host, or 25 hosts on one port, within five minutes, and at least half of those it tried failed; or as
+//! many within two hours of which nine in ten failed (slow scan).
 //!
 //! **Silent on**: clients with many connections to few ports, health checks, a NAT address with many
 //! users (their attempts succeed), a client that keeps trying a dead service (one port of one host),
@@ -27,17 +28,23 @@ use crate::engine::{Sighting, World};
 use crate::view::detect::Finding;
 
 use super::attempt::{Change, Turn};
-use super::detect::{About, Context, Detector, Exemplars, Packet};
+use super::detect::{About, Context, Detector, Packet};
+use super::evidence::{Exemplars, listed};
 
 const PORTS: usize = 15;
 const HOSTS: usize = 25;
 const WINDOW_NS: u64 = 300_000_000_000;
 
+/// A slow scan (nmap -T1 waits 15 seconds between ports, -T0 five minutes) has as many targets within two
+/// hours, of which at most one in ten is there: over so long a time a working client finds more.
+const SLOW_WINDOW_NS: u64 = 7_200_000_000_000;
+const SLOW_WATCHED: usize = 4_096;
+
 /// (source, host) pairs and (source, port) pairs watched at once, each.
 const WATCHED: usize = 16_384;
 
 /// Distinct ports or hosts remembered per pair.
-const DISTINCT: usize = 4_096;
+const DISTINCT: usize = 1_024;
 
 /// Ports or hosts named in a finding.
 const NAMED: usize = 20;
@@ -118,9 +125,29 @@ impl<T: Ord + Copy> Attempts<T> {
         }
     }
 
+    /// The slow kind: nearly all it tried was in vain.
+    fn is_slow_scan(&self, distinct: usize) -> bool {
+        self.is_scan(distinct) && self.open.len() * 10 <= self.targets.len() + self.quiet.len()
+    }
+
+    /// What kind of scan it was, in one sentence.
+    fn kind(&self, udp: bool) -> String {
+        let slow = self.last.saturating_sub(self.first) > WINDOW_NS;
+        let name = if udp {
+            "UDP scan"
+        } else if self.stealth * 2 > self.failed {
+            "scan with flags that no TCP sends (null, FIN or XMAS)"
+        } else if self.proven > 0 {
+            "connect scan: what was open was connected to"
+        } else {
+            "SYN scan: no handshake was completed"
+        };
+        format!("Kind: {}{name}.", if slow { "slow " } else { "" })
+    }
+
     /// Starts over when the window is past and it was no scan.
-    fn roll(&mut self, at: u64, distinct: usize) {
-        if at.saturating_sub(self.first) > WINDOW_NS && !self.is_scan(distinct) {
+    fn roll(&mut self, at: u64, distinct: usize, window: u64) {
+        if at.saturating_sub(self.first) > window && !self.is_scan(distinct) {
             *self = Self::new(at);
         }
     }
@@ -159,6 +186,8 @@ struct Answers {
 pub(super) struct PortScan {
     hosts: Bounded<HostKey, Attempts<(u8, u16)>>,
     ports: Bounded<PortKey, Attempts<IpAddr>>,
+    slow_hosts: Bounded<HostKey, Attempts<(u8, u16)>>,
+    slow_ports: Bounded<PortKey, Attempts<IpAddr>>,
     answers: Bounded<IpAddr, Answers>,
     findings_lost: u64,
 }
@@ -168,6 +197,8 @@ impl Default for PortScan {
         Self {
             hosts: Bounded::new(WATCHED),
             ports: Bounded::new(WATCHED),
+            slow_hosts: Bounded::new(SLOW_WATCHED),
+            slow_ports: Bounded::new(SLOW_WATCHED),
             answers: Bounded::new(WATCHED),
             findings_lost: 0,
         }
@@ -185,14 +216,21 @@ impl PortScan {
         let (host, protocol, port) = target;
         let mut spill = Vec::new();
         let attempts = self.hosts.entry((source, host), || Attempts::new(at), &mut spill);
-        attempts.roll(at, PORTS);
+        attempts.roll(at, PORTS, WINDOW_NS);
         tell(Tell::Host(attempts));
         self.findings_lost += spill.iter().filter(|(_, old)| old.is_scan(PORTS)).count() as u64;
         let mut spill = Vec::new();
         let attempts = self.ports.entry((source, protocol, port), || Attempts::new(at), &mut spill);
-        attempts.roll(at, HOSTS);
+        attempts.roll(at, HOSTS, WINDOW_NS);
         tell(Tell::Port(attempts));
         self.findings_lost += spill.iter().filter(|(_, old)| old.is_scan(HOSTS)).count() as u64;
+        let attempts = self.slow_hosts.entry_or_forget((source, host), || Attempts::new(at));
+        attempts.roll(at, PORTS, SLOW_WINDOW_NS);
+        tell(Tell::Host(attempts));
+        let attempts =
+            self.slow_ports.entry_or_forget((source, protocol, port), || Attempts::new(at));
+        attempts.roll(at, HOSTS, SLOW_WINDOW_NS);
+        tell(Tell::Port(attempts));
     }
 
     fn ended(&mut self, source: IpAddr, target: SocketAddr, protocol: u8, at: u64, result: Result) {
@@ -291,8 +329,10 @@ impl Detector for PortScan {
             Turn::Refused => self.ended(source, server, protocol, at, Result::Refused),
             Turn::Unanswered if protocol == UDP => {
                 // At one port of many hosts, silence is what peer-to-peer clients meet all day.
-                if let Some(attempts) = self.hosts.get_mut(&(source, server.ip())) {
-                    attempts.end(at, (protocol, server.port()), Result::Quiet);
+                for hosts in [&mut self.hosts, &mut self.slow_hosts] {
+                    if let Some(attempts) = hosts.get_mut(&(source, server.ip())) {
+                        attempts.end(at, (protocol, server.port()), Result::Quiet);
+                    }
                 }
             }
             Turn::Unanswered => self.ended(source, server, protocol, at, Result::Unanswered),
@@ -308,35 +348,47 @@ impl Detector for PortScan {
         let hosts = std::mem::replace(&mut self.hosts, Bounded::new(1));
         let ports = std::mem::replace(&mut self.ports, Bounded::new(1));
         let mut findings = Vec::new();
-        for ((source, host), mut attempts) in hosts.into_oldest_first() {
-            if !attempts.is_scan(PORTS) {
-                continue;
-            }
+        let slow = std::mem::replace(&mut self.slow_hosts, Bounded::new(1)).into_oldest_first();
+        let fast = |key: &HostKey| hosts.get(key).is_some_and(|found| found.is_scan(PORTS));
+        let slow: Vec<_> = slow
+            .into_iter()
+            .filter(|(key, attempts)| attempts.is_slow_scan(PORTS) && !fast(key))
+            .collect();
+        let hosts = hosts.into_oldest_first().into_iter();
+        let hosts = hosts.filter(|(_, attempts)| attempts.is_scan(PORTS));
+        for ((source, host), mut attempts) in hosts.chain(slow) {
             attempts.settle();
             let name = |&(protocol, port): &(u8, u16)| format!("{}/{port}", ProtocolName(protocol));
             let text = Text {
+                udp: attempts.targets.iter().all(|(protocol, _)| *protocol == UDP),
                 title: format!(
                     "{source} tried {} ports of {host} in vain.",
                     attempts.targets.len()
                 ),
-                tried: listed(attempts.targets.iter().map(name)),
-                open: listed(attempts.open.iter().map(name)),
+                tried: listed(attempts.targets.iter().map(name), NAMED),
+                open: listed(attempts.open.iter().map(name), NAMED),
                 targets: vec![host.to_string()],
             };
             findings.push(self.finding(source, &attempts, text, context));
         }
-        for ((source, protocol, port), attempts) in ports.into_oldest_first() {
-            if !attempts.is_scan(HOSTS) {
-                continue;
-            }
+        let slow = std::mem::replace(&mut self.slow_ports, Bounded::new(1)).into_oldest_first();
+        let fast = |key: &PortKey| ports.get(key).is_some_and(|found| found.is_scan(HOSTS));
+        let slow: Vec<_> = slow
+            .into_iter()
+            .filter(|(key, attempts)| attempts.is_slow_scan(HOSTS) && !fast(key))
+            .collect();
+        let ports = ports.into_oldest_first().into_iter();
+        let ports = ports.filter(|(_, attempts)| attempts.is_scan(HOSTS));
+        for ((source, protocol, port), attempts) in ports.chain(slow) {
             let text = Text {
+                udp: protocol == UDP,
                 title: format!(
                     "{source} tried {} port {port} of {} hosts in vain.",
                     ProtocolName(protocol),
                     attempts.targets.len()
                 ),
-                tried: listed(attempts.targets.iter().map(ToString::to_string)),
-                open: listed(attempts.open.iter().map(ToString::to_string)),
+                tried: listed(attempts.targets.iter().map(ToString::to_string), NAMED),
+                open: listed(attempts.open.iter().map(ToString::to_string), NAMED),
                 targets: attempts.targets.iter().take(5).map(ToString::to_string).collect(),
             };
             findings.push(self.finding(source, &attempts, text, context));
@@ -346,23 +398,15 @@ impl Detector for PortScan {
 }
 
 struct Text {
+    udp: bool,
     title: String,
     tried: String,
     open: String,
     targets: Vec<String>,
 }
 
-fn listed(names: impl ExactSizeIterator<Item = String>) -> String {
-    let more = names.len().saturating_sub(NAMED);
-    let mut list: Vec<String> = names.take(NAMED).collect();
-    if more > 0 {
-        list.push(format!("and {more} more"));
-    }
-    list.join(", ")
-}
-
 impl PortScan {
-    fn finding<T>(
+    fn finding<T: Ord + Copy>(
         &self,
         source: IpAddr,
         attempts: &Attempts<T>,
@@ -381,6 +425,7 @@ impl PortScan {
             ),
             format!("In vain: {}.", text.tried),
         ];
+        evidence.push(attempts.kind(text.udp));
         if !text.open.is_empty() {
             evidence.push(format!("Found open: {}.", text.open));
         }

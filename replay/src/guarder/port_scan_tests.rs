@@ -229,7 +229,7 @@ fn slower_than_the_window_it_is_not_seen() {
     let mut scene = Scene::new();
     for port in 1..=60 {
         scene.refused(SCANNER, &format!("{HOST}:{port}"));
-        scene.wait(30 * SECOND);
+        scene.wait(600 * SECOND);
     }
     assert!(scene.findings().is_empty());
 }
@@ -280,4 +280,24 @@ fn backscatter_of_a_flood_elsewhere_is_no_scan() {
         scene.frame(&sample::tcp(&format!("10.5.0.{n}:80"), &format!("{HOST}:{n}"), RST, 1, 2, 0));
     }
     assert!(scene.findings().is_empty());
+}
+
+#[test]
+fn a_scan_of_one_port_in_four_minutes_is_found_within_two_hours() {
+    // (ports, closed ones among every ten, found)
+    for (ports, closed, found) in [(20, 10, 1), (14, 10, 0), (20, 5, 0)] {
+        let mut scene = Scene::new();
+        for port in 1..=ports {
+            scene.wait(240 * SECOND);
+            let server = format!("{HOST}:{port}");
+            if port % 10 < closed {
+                scene.refused(SCANNER, &server);
+            } else {
+                scene.connected(SCANNER, &server);
+            }
+        }
+        let findings = scene.findings();
+        assert_eq!(findings.len(), found, "{ports} ports, {closed} of ten closed");
+        assert!(findings.iter().all(|f| f.evidence.iter().any(|e| e.starts_with("Kind: slow"))));
+    }
 }

@@ -22,7 +22,8 @@ use crate::bounded::{Bounded, Top};
 use crate::view::detect::Finding;
 
 use super::attempt::{Change, Turn};
-use super::detect::{About, Context, Detector, Exemplars};
+use super::detect::{About, Context, Detector};
+use super::evidence::Exemplars;
 
 const WINDOW_NS: u64 = 10_000_000_000;
 const SYNS: u64 = 128;
@@ -252,7 +253,7 @@ fn finding(server: SocketAddr, target: &Target, context: &Context<'_>) -> Findin
             counts.syns, counts.completed
         ),
         evidence,
-        effect: effect(server.ip(), context),
+        effect: super::effect::counters(server.ip(), &EFFECTS, context),
         advice: "Keep net.ipv4.tcp_syncookies at 1, raise net.ipv4.tcp_max_syn_backlog and \
                  net.core.somaxconn with the listener's backlog; limit SYNs per source rather than \
                  block addresses that may be forged."
@@ -288,29 +289,6 @@ fn actors(target: &Target, more: &str) -> Vec<String> {
             .push(format!("{more}{} addresses with few SYNs each ({proof})", target.sources.len()));
     }
     actors
-}
-
-fn effect(server: IpAddr, context: &Context<'_>) -> String {
-    if !context.has_stack() {
-        return "not observable: a capture has no counters of the stack.".to_owned();
-    }
-    let mut read = false;
-    let mut rises = Vec::new();
-    for netns in context.namespaces_of(server) {
-        let deltas = crate::analyzer::Deltas::of(context.tables, netns);
-        for (name, says) in EFFECTS {
-            let delta = deltas.get(name);
-            read |= delta.is_some();
-            if let Some(delta) = delta.filter(|delta| *delta > 0) {
-                rises.push(format!("{delta} {says} ({name})"));
-            }
-        }
-    }
-    match (rises.is_empty(), read) {
-        (false, _) => format!("confirmed: {}.", rises.join(", ")),
-        (true, true) => "not confirmed: no counter of overflow or SYN cookies rose.".to_owned(),
-        (true, false) => "not observable: the counters were not read twice.".to_owned(),
-    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,37 @@
+//! Attacks on one link.
+
+mod arp_scan;
+mod arp_unasked;
+mod dhcp;
+mod mac_flood;
+mod ndp_spoofing;
+mod rogue_ra;
+
+use psc_formats::event::DeviceId;
+
+use super::detect::{Detector, Packet};
+
+type Mac = [u8; 6];
+
+/// One link as a recording can tell them apart: the device, and the outermost VLAN.
+type Link = (DeviceId, Option<u16>);
+
+fn link_of(packet: &Packet<'_>) -> Link {
+    (packet.device, packet.headers.vlans[0])
+}
+
+fn mac_text(mac: Mac) -> String {
+    psc_formats::packet::Mac(mac).to_string()
+}
+
+/// All detectors of this layer.
+pub(super) fn detectors() -> Vec<Box<dyn Detector>> {
+    vec![
+        Box::new(arp_unasked::ArpUnasked::default()),
+        Box::new(arp_scan::ArpScan::default()),
+        Box::new(mac_flood::MacFlood::default()),
+        Box::new(dhcp::Dhcp::default()),
+        Box::new(rogue_ra::RogueRa::default()),
+        Box::new(ndp_spoofing::NdpSpoofing::default()),
+    ]
+}

@@ -1,0 +1,30 @@
+//! Attacks on the transport layer.
+
+mod amplification;
+mod conflicting_data;
+mod exhaustion;
+mod icmp_flood;
+mod in_path_reset;
+mod mss_sack;
+mod off_path;
+mod stray_flood;
+mod sweep;
+mod udp_flood;
+
+use super::detect::Detector;
+
+/// All detectors of this layer.
+pub(super) fn detectors() -> Vec<Box<dyn Detector>> {
+    vec![
+        Box::new(stray_flood::StrayFlood::default()),
+        Box::new(off_path::OffPath::default()),
+        Box::new(in_path_reset::InPathReset::default()),
+        Box::new(conflicting_data::ConflictingData::default()),
+        Box::new(mss_sack::MssSack::default()),
+        Box::new(exhaustion::Exhaustion::default()),
+        Box::new(sweep::Sweep::default()),
+        Box::new(udp_flood::UdpFlood::default()),
+        Box::new(amplification::Amplification::default()),
+        Box::new(icmp_flood::IcmpFlood::default()),
+    ]
+}
