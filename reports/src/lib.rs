@@ -14,6 +14,7 @@
 pub mod escape;
 pub mod html;
 pub mod json;
+mod measured;
 pub mod svg;
 pub mod text;
 pub mod units;

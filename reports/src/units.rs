@@ -158,8 +158,9 @@ pub fn percent(part: u64, whole: u64) -> String {
         0 if part > 0 => "<0.01 %".to_owned(),
         10_000.. if part < whole => ">99.99 %".to_owned(),
         _ if hundredths % 100 == 0 => format!("{} %", hundredths / 100),
-        _ if hundredths < 1_000 => format!("{}.{:02} %", hundredths / 100, hundredths % 100),
-        _ => format!("{}.{} %", hundredths / 100, hundredths % 100 / 10),
+        // Three digits, but never so few that a part rounds up to the whole.
+        0..1_000 | 9_950..10_000 => format!("{}.{:02} %", hundredths / 100, hundredths % 100),
+        _ => format!("{}.{} %", (hundredths + 5) / 100, (hundredths + 5) % 100 / 10),
     }
 }
 

@@ -63,6 +63,15 @@ fn findings_words(report: &Report<'_>) -> String {
     if by.is_empty() { all } else { format!("{all} ({})", by.join(", ")) }
 }
 
+/// What there is to say when no drop is known.
+pub(super) fn no_drop(report: &Report<'_>) -> &'static str {
+    if report.trace.provenance.origin == "capture" {
+        "Whether the kernel dropped packets is unknown: a capture does not tell."
+    } else {
+        "No drop by the kernel was observed."
+    }
+}
+
 fn happened(report: &Report<'_>) -> Markup {
     let provenance = &report.trace.provenance;
     let totals = &report.trace.journeys;
@@ -95,7 +104,7 @@ fn happened(report: &Report<'_>) -> Markup {
                 }
                 "."
             } @else {
-                "No drop by the kernel was observed."
+                (no_drop(report))
             }
             @if loss.network_sent > 0 {
                 " Of " (units::counted(loss.network_sent, "TCP data segment", "TCP data segments"))

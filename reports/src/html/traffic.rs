@@ -6,7 +6,7 @@ use psc_replay::view::analyze::DropRow;
 use super::cells::{Cell, Grid, Row, figure, mono, num, span, t, text, words};
 use super::findings::when;
 use super::{Report, Section};
-use crate::{svg, units};
+use crate::{measured, svg, units};
 
 /// Packets dropped by the kernel, those only counted included.
 pub(super) fn dropped_packets(report: &Report<'_>) -> u64 {
@@ -70,7 +70,7 @@ pub(super) fn drops(report: &Report<'_>) -> Section {
     };
     let body = html! {
         @if drops.is_empty() {
-            p { "No drop by the kernel was observed." }
+            p { (super::summary::no_drop(report)) }
         } @else {
             p.faint {
                 "A drop is a packet whose last reference was discarded undelivered. Losses that \
@@ -85,23 +85,22 @@ pub(super) fn drops(report: &Report<'_>) -> Section {
 
 pub(super) fn latency(report: &Report<'_>) -> Section {
     let rows = &report.analyze.latency;
-    let table = rows.iter().map(|row| {
+    let (measured, without) = measured::split(rows);
+    let alone = measured.is_empty() && without.len() == 1;
+    let table = measured.iter().map(|row| {
         let latency = &row.latency;
-        let known = |ns| (latency.count > 0).then_some(ns);
-        let note =
-            if latency.count == 0 { units::unavailable(&row.note) } else { row.note.clone() };
         Row::plain(vec![
             Cell::text(&row.direction),
             Cell::text(&row.from),
             Cell::text(&row.to),
             Cell::count(latency.count),
-            Cell::maybe_duration(known(latency.min)),
-            Cell::maybe_duration(known(latency.p50)),
-            Cell::maybe_duration(known(latency.p90)),
-            Cell::maybe_duration(known(latency.p99)),
-            Cell::maybe_duration(known(latency.p999)),
-            Cell::maybe_duration(known(latency.max)),
-            Cell::markup(t(&note)),
+            Cell::maybe_duration(Some(latency.min)),
+            Cell::maybe_duration(Some(latency.p50)),
+            Cell::maybe_duration(Some(latency.p90)),
+            Cell::maybe_duration(Some(latency.p99)),
+            Cell::maybe_duration(Some(latency.p999)),
+            Cell::maybe_duration(Some(latency.max)),
+            Cell::markup(t(&row.note)),
         ])
     });
     let rerun = report.rerun("analyze --format json");
@@ -127,9 +126,13 @@ pub(super) fn latency(report: &Report<'_>) -> Section {
     };
     let body = html! {
         @if rows.is_empty() { p { "No pair of layers was observed." } }
+        @else if measured.is_empty() {}
         @else {
             (figure(&svg::latency_figure(rows), "Latency between layers"))
             (grid.draw(table, 0))
+        }
+        @for (reason, pairs) in &without {
+            p.faint { (t(&measured::sentence(reason, pairs, alone))) }
         }
     };
     Section { id: "latency", name: "Latency", number: None, body }

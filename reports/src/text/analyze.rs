@@ -7,6 +7,7 @@ use psc_replay::view::analyze::{AnalyzeView, LayerLatency, Series, ThreeLosses};
 use super::table::{Table, address, number, short, words};
 use super::{Ink, Style, detect, heading, omitted, or_dash, preamble, wrap};
 use crate::escape;
+use crate::measured;
 use crate::units;
 
 /// Findings first, then drops, the three losses, latency, volume, flows, counters and CPUs.
@@ -18,7 +19,7 @@ pub fn analyze(view: &AnalyzeView, style: Style, out: &mut impl Write) -> fmt::R
         detect::findings(&view.findings, view.provenance.first, style, out)?;
     }
     drops(view, style, out)?;
-    losses(&view.loss, style, out)?;
+    losses(view, style, out)?;
     latency(&view.latency, style, out)?;
     volume(view, style, out)?;
     flows(view, style, out)?;
@@ -27,7 +28,12 @@ pub fn analyze(view: &AnalyzeView, style: Style, out: &mut impl Write) -> fmt::R
 
 fn drops(view: &AnalyzeView, style: Style, out: &mut impl Write) -> fmt::Result {
     if view.drops.is_empty() {
-        return heading("No drop was observed", style, out);
+        let line = if of_capture(view) {
+            "Drops by the kernel: unknown, a capture does not tell"
+        } else {
+            "No drop was observed"
+        };
+        return heading(line, style, out);
     }
     heading("Drops by the kernel, most packets first", style, out)?;
     let mut table = Table::new(vec![
@@ -81,7 +87,13 @@ fn drops(view: &AnalyzeView, style: Style, out: &mut impl Write) -> fmt::Result 
     Ok(())
 }
 
-fn losses(loss: &ThreeLosses, style: Style, out: &mut impl Write) -> fmt::Result {
+/// Whether these are packets alone, of which no kernel said what became.
+fn of_capture(view: &AnalyzeView) -> bool {
+    view.provenance.origin == "capture"
+}
+
+fn losses(view: &AnalyzeView, style: Style, out: &mut impl Write) -> fmt::Result {
+    let loss: &ThreeLosses = &view.loss;
     heading("Three losses, never added up", style, out)?;
     writeln!(
         out,
@@ -90,13 +102,17 @@ fn losses(loss: &ThreeLosses, style: Style, out: &mut impl Write) -> fmt::Result
         units::count(loss.network_sent),
         units::percent(loss.network_retransmitted, loss.network_sent),
     )?;
-    writeln!(
-        out,
-        "  kernel    {} of {} journeys dropped ({})",
-        units::count(loss.kernel_dropped),
-        units::count(loss.kernel_journeys),
-        units::percent(loss.kernel_dropped, loss.kernel_journeys),
-    )?;
+    if of_capture(view) {
+        writeln!(out, "  kernel    unknown: a capture does not tell")?;
+    } else {
+        writeln!(
+            out,
+            "  kernel    {} of {} journeys dropped ({})",
+            units::count(loss.kernel_dropped),
+            units::count(loss.kernel_journeys),
+            units::percent(loss.kernel_dropped, loss.kernel_journeys),
+        )?;
+    }
     match loss.recorder_lost {
         Some(lost) => writeln!(
             out,
@@ -114,6 +130,7 @@ fn latency(rows: &[LayerLatency], style: Style, out: &mut impl Write) -> fmt::Re
         return Ok(());
     }
     heading("Latency between layers", style, out)?;
+    let (measured, without) = measured::split(rows);
     let mut table = Table::new(vec![
         short("direction"),
         words("from", 20),
@@ -127,12 +144,10 @@ fn latency(rows: &[LayerLatency], style: Style, out: &mut impl Write) -> fmt::Re
         number("max"),
         words("note", 14),
     ]);
-    for row in rows {
+    for row in &measured {
         let latency = &row.latency;
-        let known = latency.count > 0;
-        let cell = |ns| if known { units::duration(ns) } else { "–".to_owned() };
-        let note = if known { row.note.clone() } else { units::unavailable(&row.note) };
-        let note = escape::terminal(&note).into_owned();
+        let cell = units::duration;
+        let note = escape::terminal(&row.note).into_owned();
         table.row(vec![
             or_dash(&row.direction),
             or_dash(&row.from),
@@ -150,7 +165,15 @@ fn latency(rows: &[LayerLatency], style: Style, out: &mut impl Write) -> fmt::Re
             table.note(note);
         }
     }
-    table.write(style, out)
+    if !measured.is_empty() {
+        table.write(style, out)?;
+    }
+    let alone = measured.is_empty() && without.len() == 1;
+    for (reason, pairs) in &without {
+        let line = measured::sentence(reason, pairs, alone);
+        wrap(&format!("  {}", escape::terminal(&line)), "    ", style, out)?;
+    }
+    Ok(())
 }
 
 /// A bar for each bin, eighths high; bins are merged to fit `columns`.
@@ -315,7 +338,7 @@ fn rest(view: &AnalyzeView, style: Style, out: &mut impl Write) -> fmt::Result {
         }
         table.write(style, out)?;
     }
-    if !view.cpus.is_empty() {
+    if !view.cpus.is_empty() && !of_capture(view) {
         heading("CPUs", style, out)?;
         let mut table = Table::new(vec![number("cpu"), number("events"), number("missing")]);
         for row in &view.cpus {
