@@ -4,6 +4,7 @@
 //! with the packet bytes and facts that belong to them: an archive ([`archive`]), a capture
 //! ([`pcap`]), or (in `psc-bpf`) the live kernel. [`packet`] is the only header decoder.
 
+mod ahead;
 pub mod archive;
 pub mod custody;
 pub mod event;

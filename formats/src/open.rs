@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::ahead::Ahead;
 use crate::archive;
 use crate::pcap::{self, CaptureSource};
 use crate::source::{Batch, EventSource, Progress, SourceError};
@@ -19,6 +20,9 @@ const HEAD: usize = 16;
 const DAMAGED_HEAD: usize = 1 << 20;
 
 type Input = Box<dyn Read + Send>;
+
+/// A source that another thread may read.
+type Sendable = Box<dyn EventSource + Send>;
 
 /// Opens a recording: a .psc archive, a pcap or pcapng capture, or one of them compressed with zstd
 /// or gzip. `-` is standard input.
@@ -47,6 +51,9 @@ pub fn open(path: &Path) -> Result<Box<dyn EventSource>, SourceError> {
     if total == 0 {
         return Ok(source);
     }
+    // A file is read ahead; a stream may be live, and hands on what has come.
+    let source: Box<dyn EventSource> =
+        if rayon::current_num_threads() > 1 { Box::new(Ahead::new(source)?) } else { source };
     Ok(Box::new(Measured { source, done, total }))
 }
 
@@ -54,7 +61,7 @@ pub fn open(path: &Path) -> Result<Box<dyn EventSource>, SourceError> {
 pub fn from_stream(mut input: Input, name: &str) -> Result<Box<dyn EventSource>, SourceError> {
     let head = head_of(&mut input, HEAD)
         .map_err(|error| SourceError::io(format!("cannot read {name}"), error))?;
-    told_apart(&head, input, name)
+    Ok(told_apart(&head, input, name)?)
 }
 
 /// The first bytes of `input`, fewer only when it ends.
@@ -65,7 +72,7 @@ fn head_of(input: &mut Input, wanted: usize) -> io::Result<Vec<u8>> {
 }
 
 /// The source for `input`, of which `head` was read already.
-fn told_apart(head: &[u8], input: Input, name: &str) -> Result<Box<dyn EventSource>, SourceError> {
+fn told_apart(head: &[u8], input: Input, name: &str) -> Result<Sendable, SourceError> {
     let bad = |error| SourceError::io(format!("cannot decompress {name}"), error);
     let compressed = compression(head);
     let whole: Input = Box::new(Cursor::new(head.to_owned()).chain(input));
@@ -103,7 +110,7 @@ fn by_format(
     mut whole: Input,
     name: &str,
     place: &str,
-) -> Result<Box<dyn EventSource>, SourceError> {
+) -> Result<Sendable, SourceError> {
     if archive::is_archive(head) {
         return Ok(Box::new(archive::Reader::from_stream(whole, name)?));
     }

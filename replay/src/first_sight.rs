@@ -1,9 +1,8 @@
 //! Counting each packet once, however many probes and devices saw it.
 
-use std::collections::HashSet;
-
 use psc_formats::EventKind;
 use psc_formats::packet::{Headers, Network};
+use rustc_hash::FxHashSet;
 
 use crate::engine::{ClosedJourney, JourneyId, Sighting};
 
@@ -52,7 +51,7 @@ impl Direction {
 #[derive(Debug, Default)]
 pub(crate) struct FirstSight {
     /// Open journeys not yet counted; journeys close, so this is as bounded as they are.
-    waiting: HashSet<JourneyId>,
+    waiting: FxHashSet<JourneyId>,
 }
 
 impl FirstSight {
@@ -76,7 +75,7 @@ impl FirstSight {
 
     /// Forgets a closed journey; true when none of its sightings had been counted.
     pub(crate) fn never_counted(&mut self, journey: &ClosedJourney) -> bool {
-        self.waiting.remove(&journey.id)
+        !self.waiting.is_empty() && self.waiting.remove(&journey.id)
     }
 }
 

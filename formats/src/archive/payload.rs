@@ -1,5 +1,7 @@
 //! Payload bytes: rkyv inside zstd, and the documents inside facts and manifest frames.
 
+use std::cell::RefCell;
+
 use rkyv::api::high::{HighSerializer, HighValidator};
 use rkyv::bytecheck::CheckBytes;
 use rkyv::rancor::Error as RkyvError;
@@ -51,26 +53,55 @@ impl Packer {
     }
 }
 
-/// Decompresses a payload into a buffer that rkyv can be read in place from.
-pub(super) fn unpack(header: &Header, stored: &[u8]) -> Result<AlignedVec, Fault> {
-    // The caps were checked with the header, so this allocation is bounded; zstd writes straight
-    // into it and never more.
-    let mut raw = AlignedVec::with_capacity(header.raw as usize);
-    raw.resize(header.raw as usize, 0);
-    let written = zstd::bulk::Decompressor::new()
-        .and_then(|mut zstd| zstd.decompress_to_buffer(stored, raw.as_mut_slice()))
-        .map_err(|error| Fault::Payload(format!("zstd: {error}")))?;
-    if written != raw.len() {
-        return Err(Fault::Payload(format!(
-            "it decompresses to {written} bytes where its header says {}",
-            raw.len()
-        )));
-    }
-    Ok(raw)
+thread_local! {
+    /// What decompressing needs, kept between frames: a frame of 1 MiB would else cost its pages twice.
+    static UNPACKER: RefCell<Unpacker> = RefCell::new(Unpacker::default());
+}
+
+#[derive(Default)]
+struct Unpacker {
+    zstd: Option<zstd::bulk::Decompressor<'static>>,
+    raw: AlignedVec,
+}
+
+/// Largest buffer kept between frames, bytes.
+const KEPT: usize = 8 << 20;
+
+/// Decompresses a payload into a buffer that rkyv can be read in place from, and hands it to `take`.
+pub(super) fn unpack<R>(
+    header: &Header,
+    stored: &[u8],
+    take: impl FnOnce(&[u8]) -> Result<R, Fault>,
+) -> Result<R, Fault> {
+    UNPACKER.with_borrow_mut(|unpacker| {
+        let fault = |error: std::io::Error| Fault::Payload(format!("zstd: {error}"));
+        let len = header.raw as usize;
+        // The caps were checked with the header, so this allocation is bounded; zstd writes straight
+        // into it and never more.
+        if unpacker.raw.len() < len {
+            unpacker.raw.resize(len, 0);
+        }
+        let zstd = match &mut unpacker.zstd {
+            Some(zstd) => zstd,
+            none => none.insert(zstd::bulk::Decompressor::new().map_err(fault)?),
+        };
+        let room = unpacker.raw.get_mut(..len).unwrap_or_default();
+        let written = zstd.decompress_to_buffer(stored, room).map_err(fault)?;
+        if written != len {
+            return Err(Fault::Payload(format!(
+                "it decompresses to {written} bytes where its header says {len}"
+            )));
+        }
+        let taken = take(room);
+        if unpacker.raw.len() > KEPT {
+            unpacker.raw = AlignedVec::new();
+        }
+        taken
+    })
 }
 
 /// Reads a payload in place after checking every pointer and length in it.
-pub(super) fn access<T>(raw: &AlignedVec) -> Result<&T, Fault>
+pub(super) fn access<T>(raw: &[u8]) -> Result<&T, Fault>
 where
     T: Portable + for<'a> CheckBytes<HighValidator<'a, RkyvError>>,
 {
@@ -112,10 +143,11 @@ impl Parent {
 
 /// What a manifest frame holds: the manifest's JSON, and what the recording was made from.
 pub(super) fn manifest(header: &Header, stored: &[u8]) -> Result<(Vec<u8>, Vec<Parent>), Fault> {
-    let raw = unpack(header, stored)?;
-    let payload = access::<ArchivedManifestV1>(&raw)?;
-    let parents = payload.parents.chunks_exact(Parent::LEN).map(Parent::from_bytes).collect();
-    Ok((payload.json.to_vec(), parents))
+    unpack(header, stored, |raw| {
+        let payload = access::<ArchivedManifestV1>(raw)?;
+        let parents = payload.parents.chunks_exact(Parent::LEN).map(Parent::from_bytes).collect();
+        Ok((payload.json.to_vec(), parents))
+    })
 }
 
 /// The facts of a facts or end frame, and how many of its documents could not be understood.
@@ -135,26 +167,27 @@ pub(super) fn documents(
     stored: &[u8],
     mut take: impl FnMut(&[u8]),
 ) -> Result<(), Fault> {
-    let raw = unpack(header, stored)?;
-    let payload = access::<ArchivedFactsV1>(&raw)?;
-    if payload.end.len() != header.count as usize {
-        return Err(Fault::Payload(format!(
-            "{} facts where its header says {}",
-            payload.end.len(),
-            header.count
-        )));
-    }
-    let mut start = 0;
-    for end in payload.end.iter() {
-        let end = end.to_native() as usize;
-        let text = payload
-            .text
-            .get(start..end)
-            .ok_or_else(|| Fault::Payload("a fact ends outside the text".to_owned()))?;
-        start = end;
-        take(text);
-    }
-    Ok(())
+    unpack(header, stored, |raw| {
+        let payload = access::<ArchivedFactsV1>(raw)?;
+        if payload.end.len() != header.count as usize {
+            return Err(Fault::Payload(format!(
+                "{} facts where its header says {}",
+                payload.end.len(),
+                header.count
+            )));
+        }
+        let mut start = 0;
+        for end in payload.end.iter() {
+            let end = end.to_native() as usize;
+            let text = payload
+                .text
+                .get(start..end)
+                .ok_or_else(|| Fault::Payload("a fact ends outside the text".to_owned()))?;
+            start = end;
+            take(text);
+        }
+        Ok(())
+    })
 }
 
 /// A manifest's JSON with one more step in its custody log. Fields that only a later psc knows stay.

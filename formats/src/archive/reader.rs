@@ -21,6 +21,12 @@ use crate::{Batch, Event, EventSource, Fact, Manifest, Ns, Progress, SourceError
 /// Decompressed bytes that may be on their way at once: with hostile frames, what bounds memory.
 const AHEAD_BYTES: u64 = 256 << 20;
 
+/// Used-up batches whose buffers are kept for the next frames.
+const SPARE: usize = 16;
+
+/// Largest buffer of packet bytes kept so.
+const SPARE_BYTES: usize = 8 << 20;
+
 /// Reads an archive.
 pub struct Reader {
     walker: Walker,
@@ -32,6 +38,8 @@ pub struct Reader {
     packets: Option<Frame>,
     ahead: VecDeque<Pending>,
     ahead_bytes: u64,
+    /// Buffers of batches that were used up, to decode into again.
+    spare: Vec<Chunk>,
     /// Every event before this was handed out.
     complete_to: u64,
     closed: bool,
@@ -95,6 +103,7 @@ impl Reader {
             packets: None,
             ahead: VecDeque::new(),
             ahead_bytes: 0,
+            spare: Vec::new(),
             complete_to: 0,
             closed: false,
             ended: false,
@@ -311,7 +320,8 @@ impl Reader {
                         && packets.header.number.checked_add(1) == Some(header.number)
                 });
                 let window = self.window.clone();
-                self.start_decoding(header, move || events(&frame, packets.as_ref(), window));
+                let room = self.spare.pop().unwrap_or_default();
+                self.start_decoding(header, move || events(&frame, packets.as_ref(), window, room));
             }
         }
     }
@@ -347,6 +357,13 @@ impl EventSource for Reader {
                 Content::Coming(receiver) => wait(&receiver)?,
             };
             self.complete_to = self.complete_to.max(pending.watermark);
+            if !chunk.events.is_empty() && batch.events.is_empty() && batch.bytes.is_empty() {
+                let events = std::mem::take(&mut batch.events);
+                let bytes = std::mem::take(&mut batch.bytes);
+                if self.spare.len() < SPARE && bytes.capacity() <= SPARE_BYTES {
+                    self.spare.push(Chunk { events, bytes, facts: Vec::new() });
+                }
+            }
             chunk.append_to(batch);
         }
         if self.complete_to > 0 {
@@ -454,10 +471,17 @@ fn facts(frame: &Frame) -> Chunk {
 }
 
 /// Decodes an events frame with its packets.
-fn events(frame: &Frame, packets: Option<&Frame>, window: Option<Range<u64>>) -> Chunk {
-    let mut chunk = Chunk::default();
-    let bytes = packets.and_then(|packets| match packet_bytes(packets) {
-        Ok(bytes) => Some(bytes),
+fn events(
+    frame: &Frame,
+    packets: Option<&Frame>,
+    window: Option<Range<u64>>,
+    mut chunk: Chunk,
+) -> Chunk {
+    let mut room = std::mem::take(&mut chunk.bytes);
+    room.clear();
+    chunk.events.clear();
+    let bytes = packets.and_then(|packets| match packet_bytes_into(packets, &mut room) {
+        Ok(()) => Some(room),
         Err(fault) => {
             chunk.facts.push(Problem::unreadable(packets.offset, &packets.header, &fault).notice());
             None
@@ -502,17 +526,26 @@ pub(super) fn decode_events(
     packets: Option<usize>,
     out: &mut Vec<Event>,
 ) -> Result<Decoded, Fault> {
-    let raw = unpack(&frame.header, frame.stored())?;
-    let payload = access::<ArchivedEventsV1>(&raw)?;
     let count = frame.header.count as usize;
     // Without the flag there are no packet bytes to be had: events with packets lost theirs when
     // the archive was recovered from damage.
     let packets = if frame.header.flags & FLAG_PACKETS == 0 { None } else { packets };
-    decode(payload, count, packets, out).map_err(Fault::Payload)
+    unpack(&frame.header, frame.stored(), |raw| {
+        let payload = access::<ArchivedEventsV1>(raw)?;
+        decode(payload, count, packets, out).map_err(Fault::Payload)
+    })
 }
 
 /// The bytes of a packets frame.
 pub(super) fn packet_bytes(frame: &Frame) -> Result<Vec<u8>, Fault> {
-    let raw = unpack(&frame.header, frame.stored())?;
-    Ok(access::<ArchivedPacketsV1>(&raw)?.bytes.to_vec())
+    let mut bytes = Vec::new();
+    packet_bytes_into(frame, &mut bytes).map(|()| bytes)
+}
+
+/// Appends the bytes of a packets frame.
+fn packet_bytes_into(frame: &Frame, out: &mut Vec<u8>) -> Result<(), Fault> {
+    unpack(&frame.header, frame.stored(), |raw| {
+        out.extend_from_slice(&access::<ArchivedPacketsV1>(raw)?.bytes);
+        Ok(())
+    })
 }

@@ -3,19 +3,18 @@
 use psc_formats::event::SockId;
 use psc_formats::fact::SocketFact;
 use psc_formats::flow::ProtocolName;
-use psc_formats::packet::{Headers, Network};
-use psc_formats::{Context, Event, EventKind, FiveTuple, Tables};
+use psc_formats::{Event, EventKind, FiveTuple, Tables};
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
 use crate::bounded::Bounded;
-use crate::engine::{ClosedJourney, JourneyId, Outcome};
-use crate::first_sight::ip_bytes;
+use crate::engine::JourneyId;
 use crate::view::analyze::FlowRow;
 use crate::view::tcp::TcpSheet;
 
 use super::notes::{Keeper, Kept};
 use super::tcp::{self, ACK, FIN, Kind, Notes, Rule, SYN, Segment, TcpConnection};
+use super::told::{Fragment, Told};
 
 /// Connections open at once; beyond, the longest idle ones are closed early and counted.
 const OPEN: usize = 65_536;
@@ -97,12 +96,12 @@ impl Flows {
     }
 
     /// One packet, told once.
-    pub(super) fn packet(&mut self, event: &Event, headers: &Headers, journey: Option<JourneyId>) {
-        let Some(tuple) = self.tuple(headers) else { return };
-        let at = event.at.0;
+    pub(super) fn packet(&mut self, told: &Told) {
+        let Told { at, .. } = *told;
+        let tuple = self.tuple(told.tuple, told.fragment);
         let key = tuple.canonical();
         let mut reused = false;
-        if let Some(tcp) = headers.tcp()
+        if let Some(tcp) = &told.tcp
             && tcp.flags & (SYN | ACK) == SYN
             && self.open.get(&key).is_some_and(|known| {
                 let from = known.from(tuple);
@@ -113,7 +112,7 @@ impl Flows {
             self.retire(old);
             reused = true;
         }
-        let answer = headers.tcp().is_some_and(|tcp| tcp.flags & (SYN | ACK) == SYN | ACK);
+        let answer = told.tcp.is_some_and(|tcp| tcp.flags & (SYN | ACK) == SYN | ACK);
         let originator = if answer { tuple.reversed() } else { tuple };
         self.make_room(&key);
         let next_id = &mut self.next_id;
@@ -122,27 +121,17 @@ impl Flows {
             Connection::new(*next_id - 1, originator, at)
         });
         let from = connection.from(tuple);
-        let wire = event.gso.segments();
         let mut outcome = tcp::Outcome::New;
-        if let (Some(header), Some(state)) = (headers.tcp(), connection.tcp.as_mut()) {
-            let ip_id = match headers.network {
-                Network::V4(ip) if ip.id != 0 => Some(ip.id),
-                _ => None,
-            };
-            let packet = match event.kind {
-                // Packets of a file are numbered as Wireshark numbers frames.
-                EventKind::Captured { .. } => event.seq + 1,
-                _ => 0,
-            };
+        if let (Some(header), Some(state)) = (&told.tcp, connection.tcp.as_mut()) {
             let segment = Segment {
                 at,
                 from,
                 tcp: header,
-                payload: headers.payload_len,
-                wire,
-                ip_id,
-                packet,
-                journey: journey.map_or(0, |id| id.0),
+                payload: told.payload,
+                wire: told.wire,
+                ip_id: told.ip_id,
+                packet: told.packet,
+                journey: told.journey,
             };
             let mut notes = self.keeper.of(connection.id, &mut connection.notes);
             if reused {
@@ -156,20 +145,16 @@ impl Flows {
         }
         connection.last = connection.last.max(at);
         connection.packets[from] += 1;
-        connection.bytes[from] += ip_bytes(headers, event.len);
-        if event.sock.0 != 0
-            && matches!(event.kind, EventKind::DeviceQueue {} | EventKind::TransmitStart {})
-        {
-            connection.socks[from] = event.sock;
-            if let Context::Task(tid) = event.context {
-                connection.tasks[from] = tid;
+        connection.bytes[from] += told.bytes;
+        if told.sock.0 != 0 {
+            connection.socks[from] = told.sock;
+            if told.task != 0 {
+                connection.tasks[from] = told.task;
             }
         }
-        let carries = headers
-            .tcp()
-            .is_some_and(|tcp| headers.payload_len > 0 || tcp.flags & (SYN | FIN) != 0);
+        let carries = told.tcp.is_some_and(|tcp| told.payload > 0 || tcp.flags & (SYN | FIN) != 0);
         if carries {
-            let segments = u64::from(wire);
+            let segments = u64::from(told.wire);
             self.data_segments += segments;
             if outcome == tcp::Outcome::Retransmitted {
                 connection.seen_retransmits[from] += segments;
@@ -179,15 +164,25 @@ impl Flows {
     }
 
     /// A packet counted before came in by a device: what it acknowledges was under way until now.
-    pub(super) fn arrived(&mut self, at: u64, headers: &Headers, journey: JourneyId) {
-        let acks = headers.tcp().is_some_and(|tcp| tcp.flags & ACK != 0);
-        let Some(tuple) = headers.tuple().filter(|_| acks) else { return };
+    pub(super) fn arrived(&mut self, at: u64, tuple: FiveTuple, journey: JourneyId) {
         if let Some(connection) = self.open.get_mut(&tuple.canonical()) {
             let from = connection.from(tuple);
             if let Some(tcp) = &mut connection.tcp {
                 tcp.arrived(from, journey.0, at);
             }
         }
+    }
+
+    /// Whether [`Self::socket_event`] takes events of this kind.
+    pub(super) fn heeds(kind: &EventKind) -> bool {
+        matches!(
+            kind,
+            EventKind::Retransmit { .. }
+                | EventKind::RetransmitSynAck { .. }
+                | EventKind::SockState { .. }
+                | EventKind::SockSeen { .. }
+                | EventKind::TcpProbe { .. }
+        )
     }
 
     /// Socket events: who owns which end, and what the kernel sent again.
@@ -216,39 +211,24 @@ impl Flows {
         }
     }
 
-    /// A closed journey; `uncounted` when it never came by a device (dropped before any).
-    pub(super) fn journey(&mut self, journey: &ClosedJourney, uncounted: bool) {
-        if !matches!(journey.outcome, Outcome::Dropped { .. }) {
-            return;
-        }
-        let Some((index, headers)) = journey.headers.first() else { return };
-        if uncounted && let Some(event) = journey.steps.get(*index as usize) {
-            self.packet(event, headers, Some(journey.id));
-        }
-        let Some(tuple) = self.tuple(headers) else { return };
+    /// A packet of this flow was dropped.
+    pub(super) fn dropped(&mut self, tuple: FiveTuple, fragment: Option<Fragment>) {
+        let tuple = self.tuple(tuple, fragment);
         if let Some(connection) = self.open.get_mut(&tuple.canonical()) {
             connection.drops += 1;
         }
     }
 
     /// The directed tuple, with the ports of the first fragment for later ones.
-    fn tuple(&mut self, headers: &Headers) -> Option<FiveTuple> {
-        let mut tuple = headers.tuple()?;
-        let (id, offset, more) = match headers.network {
-            Network::V4(ip) => (u32::from(ip.id), ip.fragment_offset, ip.more_fragments),
-            Network::V6(ip) => ip.fragment.unwrap_or((0, 0, false)),
-            Network::Arp(_) | Network::None => return Some(tuple),
-        };
-        if offset == 0 && !more {
-            return Some(tuple);
-        }
+    fn tuple(&mut self, mut tuple: FiveTuple, fragment: Option<Fragment>) -> FiveTuple {
+        let Some((id, offset)) = fragment else { return tuple };
         let key = FragmentKey { src: tuple.src, dst: tuple.dst, id, protocol: tuple.protocol };
         if offset == 0 {
             *self.fragments.entry_or_forget(key, || (0, 0)) = (tuple.sport, tuple.dport);
         } else if let Some(&(sport, dport)) = self.fragments.get(&key) {
             (tuple.sport, tuple.dport) = (sport, dport);
         }
-        Some(tuple)
+        tuple
     }
 
     /// Closes the longest idle connections early when a new one would be one too many.

@@ -4,8 +4,13 @@ use psc_formats::Fact;
 use psc_formats::event::SymbolId;
 use psc_formats::fact::TaskFact;
 
+use psc_formats::Context;
+use psc_formats::packet::{Headers, Network};
+
+use super::super::lane::Lane;
 use super::super::tcp::{FIN, RST};
 use super::*;
+use crate::engine::Outcome;
 use crate::sample;
 
 const C: &str = "10.0.0.1:40000";
@@ -14,7 +19,7 @@ const MS: u64 = 1_000_000;
 
 fn capture(flows: &mut Flows, at: u64, headers: &Headers) {
     let event = sample::event(at, EventKind::Captured { direction: 0 }).into();
-    flows.packet(&event, headers, None);
+    flows.packet(&Told::of(&event, headers, None).expect("addresses"));
 }
 
 fn rows(flows: Flows) -> Vec<FlowRow> {
@@ -128,14 +133,14 @@ fn later_fragments_belong_to_the_flow_of_the_first() {
 
 #[test]
 fn drops_are_counted_and_a_packet_dropped_before_any_device_is_still_one() {
-    let mut flows = Flows::default();
     let syn = sample::tcp(C, S, SYN, 1, 0, 0);
     let free = EventKind::Free { reason: 12, location: SymbolId(1) };
     let mut journey = sample::journey(1, vec![sample::event(5, free).len(40).into()]);
     journey.headers = vec![(0, syn)];
     journey.outcome = Outcome::Dropped { reason: 12, location: SymbolId(1) };
-    flows.journey(&journey, true);
-    let rows = rows(flows);
+    let mut lane = Lane::Here(Box::default());
+    lane.journey(&journey, true);
+    let rows = rows(lane.finish());
     assert_eq!((rows[0].packets, rows[0].drops, rows[0].state.as_str()), ((1, 0), 1, "S0"));
 }
 
@@ -144,7 +149,8 @@ fn both_owners_are_named_where_facts_know_them() {
     let mut flows = Flows::default();
     let mut syn = sample::event(0, EventKind::DeviceQueue {}).sock(4);
     syn.0.context = Context::Task(31);
-    flows.packet(&syn.into(), &sample::tcp(C, S, SYN, 1, 0, 0), None);
+    let syn = Told::of(&syn.into(), &sample::tcp(C, S, SYN, 1, 0, 0), None);
+    flows.packet(&syn.expect("addresses"));
     let mut tables = Tables::default();
     tables.apply(&Fact::Task(TaskFact {
         tid: 31,

@@ -8,12 +8,14 @@ mod counters;
 mod drops;
 mod findings;
 mod flows;
+mod lane;
 mod latency;
 mod notes;
 mod reasons;
 mod series;
 pub(crate) mod tcp;
 mod tcp_watch;
+mod told;
 mod volume;
 
 pub(crate) use self::counters::Deltas;
@@ -24,7 +26,7 @@ use std::collections::BTreeMap;
 
 use psc_formats::event::DeviceId;
 use psc_formats::manifest::{Layer, Origin};
-use psc_formats::{EventKind, Manifest, Tables};
+use psc_formats::{Event, EventKind, Manifest, Tables};
 
 use crate::engine::{ClosedJourney, Observer, Pass, Sighting, World};
 use crate::first_sight::FirstSight;
@@ -55,27 +57,28 @@ pub struct Analyzer {
     series: series::Series,
     latencies: latency::Latencies,
     drops: drops::Drops,
-    flows: flows::Flows,
+    flows: lane::Lane,
     counters: counters::Counters,
     findings: findings::Findings,
     /// Steps from one layer to another.
     interactions: BTreeMap<(Layer, Layer), u64>,
     /// Events by CPU.
-    cpus: BTreeMap<u16, u64>,
+    cpus: Vec<u64>,
 }
 
 impl Analyzer {
     /// An analyzer that has seen nothing.
     pub fn new(options: Options) -> Self {
         let flows = flows::Flows::keeping(notes::Keeper::whole(options.flow));
-        Self { options, flows, ..Self::default() }
+        Self { options, flows: lane::Lane::new(flows), ..Self::default() }
     }
 
     /// The sum of the pass that it observed.
     pub fn finish(mut self, manifest: &Manifest, pass: &Pass) -> AnalyzeView {
         let tables = &pass.tables;
         self.drops.settle();
-        let (retransmitted, sent) = self.flows.network_loss();
+        let flows = std::mem::take(&mut self.flows).finish();
+        let (retransmitted, sent) = flows.network_loss();
         let (dropped, journeys) = self.drops.totals();
         let mut provenance = pass.provenance.clone();
         let loss = ThreeLosses {
@@ -87,7 +90,7 @@ impl Analyzer {
             recorder_lost: provenance.completeness.lost,
             recorder_kept: provenance.events,
         };
-        provenance.notices.extend(self.notices());
+        provenance.notices.extend(self.notices(&flows));
         provenance.notices.sort_by(|a, b| {
             (severity_rank(&a.severity), &a.text).cmp(&(severity_rank(&b.severity), &b.text))
         });
@@ -95,7 +98,7 @@ impl Analyzer {
         let counters = self.counters.rows(manifest, tables, &provenance);
         let rows = findings::Rows { drops: &drops, counters: &counters, loss: &loss };
         let findings = self.findings.finish(tables, &provenance, &rows);
-        let (flows, flows_omitted) = self.flows.rows(tables, self.options.flows);
+        let (flows, flows_omitted) = flows.rows(tables, self.options.flows);
         AnalyzeView {
             volume: self.volume.rows(tables),
             series: self.series.view(),
@@ -104,7 +107,9 @@ impl Analyzer {
             cpus: self
                 .cpus
                 .iter()
-                .map(|(&cpu, &events)| {
+                .zip(0_u16..)
+                .filter(|(events, _)| **events > 0)
+                .map(|(&events, cpu)| {
                     let gaps = pass.missing_by_cpu.get(&cpu).copied().unwrap_or(0);
                     CpuRow { cpu, events, gaps }
                 })
@@ -120,7 +125,7 @@ impl Analyzer {
     }
 
     /// What the analyzer itself could not keep or had to leave out.
-    fn notices(&self) -> Vec<NoticeRow> {
+    fn notices(&self, flows: &flows::Flows) -> Vec<NoticeRow> {
         let notice = |severity: &str, text: &str, count: u64| {
             (count > 0).then(|| NoticeRow {
                 severity: severity.to_owned(),
@@ -133,13 +138,13 @@ impl Analyzer {
                 "data-loss",
                 "connections were closed early because too many were open at once; later packets \
                  of theirs count as new connections",
-                self.flows.evicted(),
+                flows.evicted(),
             ),
             notice(
                 "info",
                 "packets were captured twice (same IPv4 identification and TCP header at once) and \
                  count once",
-                self.flows.duplicates(),
+                flows.duplicates(),
             ),
             notice(
                 "data-loss",
@@ -157,7 +162,11 @@ impl Observer for Analyzer {
     fn sighting(&mut self, world: World<'_>, sighting: &Sighting<'_>) {
         let event = sighting.event;
         self.series.begin(event.at.0);
-        *self.cpus.entry(event.cpu).or_insert(0) += 1;
+        let cpu = usize::from(event.cpu);
+        if self.cpus.len() <= cpu {
+            self.cpus.resize(cpu + 1, 0);
+        }
+        self.cpus[cpu] += 1;
         match event.kind {
             EventKind::Captured { .. } => {
                 self.volume.captured(event);
@@ -187,6 +196,10 @@ impl Observer for Analyzer {
     }
 
     fn closed(&mut self, world: World<'_>, journey: &ClosedJourney) {
+        if matches!(journey.steps[..], [Event { kind: EventKind::Captured { .. }, .. }]) {
+            // A frame told all when it was seen.
+            return;
+        }
         let uncounted = self.once.never_counted(journey);
         // A listener's clone went nowhere as a packet.
         if !journey.clone {

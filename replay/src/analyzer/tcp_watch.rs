@@ -5,6 +5,7 @@ use psc_formats::Tables;
 use super::flows::Flows;
 use super::notes::Keeper;
 use super::tcp::Note;
+use super::told::Told;
 use crate::engine::{Observer, Sighting, World};
 use crate::first_sight::FirstSight;
 use crate::view::analyze::FlowRow;
@@ -34,7 +35,9 @@ impl TcpWatch {
 impl Observer for TcpWatch {
     fn sighting(&mut self, _world: World<'_>, sighting: &Sighting<'_>) {
         if let Some((headers, _)) = self.once.packet(sighting) {
-            self.flows.packet(sighting.event, headers, sighting.journey);
+            if let Some(told) = Told::of(sighting.event, headers, sighting.journey) {
+                self.flows.packet(&told);
+            }
         } else {
             self.flows.socket_event(sighting.event);
         }

@@ -70,14 +70,37 @@ type Key = (Layer, Direction, Option<DeviceId>);
 #[derive(Debug, Default)]
 pub(super) struct Volume {
     rows: BTreeMap<Key, Count>,
+    /// Rows of captured frames, the first that came.
+    captured: Vec<(Key, Count)>,
 }
 
 impl Volume {
     /// A frame of a capture.
     pub(super) fn captured(&mut self, event: &Event) {
         if let Some((layer, direction)) = door(&event.kind) {
-            self.rows.entry((layer, direction, None)).or_default().add(event);
-            self.rows.entry((layer, direction, Some(event.device))).or_default().add(event);
+            for device in [None, Some(event.device)] {
+                self.frames(layer, direction, device).add(event);
+            }
+        }
+    }
+
+    /// The row of frames; the few that a capture has are found without walking the table.
+    fn frames(
+        &mut self,
+        layer: Layer,
+        direction: Direction,
+        device: Option<DeviceId>,
+    ) -> &mut Count {
+        const FEW: usize = 16;
+        let key = (layer, direction, device);
+        match self.captured.iter().position(|(known, _)| *known == key) {
+            Some(index) => &mut self.captured[index].1,
+            None if self.captured.len() < FEW => {
+                self.captured.push((key, Count::default()));
+                let last = self.captured.len() - 1;
+                &mut self.captured[last].1
+            }
+            None => self.rows.entry(key).or_default(),
         }
     }
 
@@ -128,6 +151,7 @@ impl Volume {
         let mut rows: Vec<(Key, VolumeRow)> = self
             .rows
             .iter()
+            .chain(self.captured.iter().map(|(key, count)| (key, count)))
             // At a socket `skb->dev` is gone, so a row by device would say nothing.
             .filter(|((_, _, device), _)| *device != Some(DeviceId(0)))
             .map(|(key, count)| {

@@ -1,10 +1,12 @@
 //! The loop of a pass, and which journeys it shows.
 
 use psc_formats::packet::{self, Headers};
-use psc_formats::{Batch, EventSource, Manifest, Ns, Progress, SourceError, Tables};
+use psc_formats::{
+    Batch, Event, EventKind, EventSource, Manifest, Ns, Progress, SourceError, Tables,
+};
 
 use super::provenance::Tally;
-use super::{ClosedJourney, JourneyId, Observer, Pass, Selection, Sighting, World};
+use super::{ClosedJourney, JourneyId, Observer, Outcome, Pass, Selection, Sighting, SkbId, World};
 use crate::expr::{Expr, Scope, Subject};
 use crate::journey::Journeys;
 use crate::order::Sorter;
@@ -150,6 +152,8 @@ struct Loop<'a, 'b> {
     in_range: Option<JourneySet>,
     start: Option<Ns>,
     tally: Tally,
+    /// The journey of the last captured frame, kept for its memory.
+    frame: ClosedJourney,
 }
 
 /// Runs one pass.
@@ -171,6 +175,7 @@ pub(super) fn run(
         in_range: ranged.then(JourneySet::default),
         start: None,
         tally: Tally::default(),
+        frame: whole_frame(),
     };
     let mut sorter = Sorter::default();
     let mut batch = Batch::default();
@@ -222,6 +227,10 @@ impl Loop<'_, '_> {
         self.start.get_or_insert(event.at);
         let within = self.selection.contains(event.at);
         self.tally.event(&event, within);
+        if let EventKind::Captured { .. } = event.kind {
+            self.captured(&event, gap, decoded, bytes);
+            return;
+        }
         match self.journeys.admit(event, gap, decoded, bytes, &self.tables) {
             Err(event) => {
                 self.tell_closed();
@@ -268,6 +277,38 @@ impl Loop<'_, '_> {
         }
     }
 
+    /// A captured frame: its journey opens and closes with it.
+    fn captured(&mut self, event: &Event, gap: bool, decoded: Option<&Headers>, bytes: &[u8]) {
+        let id = self.journeys.frame(event, gap);
+        self.tell_closed();
+        if !self.selection.contains(event.at) {
+            return;
+        }
+        let world = World { manifest: self.manifest, tables: &self.tables, start: self.start };
+        let sighting = Sighting {
+            event,
+            bytes,
+            headers: decoded,
+            fresh: decoded.is_some(),
+            journey: Some(id),
+            opens: true,
+        };
+        show(&mut self.choice, self.observers, world, &sighting);
+        let frame = &mut self.frame;
+        frame.id = id;
+        frame.skb = SkbId { addr: event.skb, generation: 0 };
+        frame.steps.clear();
+        frame.steps.push(*event);
+        frame.headers.clear();
+        frame.headers.extend(decoded.map(|headers| (0, *headers)));
+        frame.flow = decoded.and_then(Headers::tuple);
+        if self.choice.shows_closed(world, frame) {
+            for observer in self.observers.iter_mut() {
+                observer.closed(world, frame);
+            }
+        }
+    }
+
     fn tell_closed(&mut self) {
         let Self { manifest, choice, observers, tables, journeys, in_range, start, .. } = self;
         let world = World { manifest, tables, start: *start };
@@ -279,6 +320,21 @@ impl Loop<'_, '_> {
                 }
             }
         }) {}
+    }
+}
+
+/// A journey of one captured frame, still without it.
+fn whole_frame() -> ClosedJourney {
+    ClosedJourney {
+        id: JourneyId(0),
+        skb: SkbId::default(),
+        steps: Vec::with_capacity(1),
+        headers: Vec::with_capacity(1),
+        flow: None,
+        outcome: Outcome::EndNotObserved,
+        ambiguous: None,
+        lineage: Vec::new(),
+        clone: false,
     }
 }
 

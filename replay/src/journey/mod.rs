@@ -212,6 +212,19 @@ impl Journeys {
         Ok(Placed { slot, id, opens, packet })
     }
 
+    /// Numbers the journey of a captured frame, which is whole with its one event: a capture has no
+    /// frees, and its packets have no address, or a made-up one.
+    pub(crate) fn frame(&mut self, event: &Event, gap: bool) -> JourneyId {
+        self.now = self.now.max(event.at);
+        self.expire();
+        if gap {
+            self.lost_before(event);
+        }
+        self.last_id += 1;
+        self.counts.opened += 1;
+        JourneyId(self.last_id)
+    }
+
     /// The event just admitted, and the headers last known of its journey.
     pub(crate) fn last_step(&self, placed: Placed) -> (Option<&Event>, Option<&Headers>) {
         let generation = self.slab.get(placed.slot);
@@ -429,14 +442,10 @@ impl Journeys {
         generation.content = event.content;
         generation.last_at = event.at;
         generation.last_cpu = event.cpu;
-        // A captured packet has no address, or a made-up one that must not pile up here.
-        if !matches!(event.kind, EventKind::Captured { .. }) {
-            let address =
-                self.addresses.entry(event.skb).or_insert(Address { next: 0, slot: NONE });
-            generation.skb.generation = address.next;
-            address.next = address.next.wrapping_add(1);
-            address.slot = slot;
-        }
+        let address = self.addresses.entry(event.skb).or_insert(Address { next: 0, slot: NONE });
+        generation.skb.generation = address.next;
+        address.next = address.next.wrapping_add(1);
+        address.slot = slot;
         slot
     }
 
@@ -471,10 +480,7 @@ impl Journeys {
 
 /// How a generation ended, from what was seen of it.
 fn outcome(generation: &Generation) -> Outcome {
-    let captured =
-        matches!(generation.steps.first().map(|e| &e.kind), Some(EventKind::Captured { .. }));
     match generation.end {
-        Some(_) if captured => Outcome::EndNotObserved,
         Some(End::Freed { reason, location })
             if !generation.copied && !generation.clone_read && !generation.is_clone =>
         {

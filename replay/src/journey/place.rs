@@ -4,7 +4,7 @@ use psc_formats::event::DeviceId;
 use psc_formats::packet::Headers;
 use psc_formats::{Event, EventKind, Ns, SkbAddr, Tables};
 
-use super::generation::{End, NONE, Stage};
+use super::generation::{NONE, Stage};
 use super::twins::Twin;
 use super::{Journeys, MAX_STEPS, clones};
 use crate::engine::Ambiguity;
@@ -18,12 +18,6 @@ impl Journeys {
         bytes: &[u8],
         tables: &Tables,
     ) -> Option<(u32, bool)> {
-        if let EventKind::Captured { .. } = event.kind {
-            let slot = self.open(event);
-            // A capture has no frees: its one event is the whole journey.
-            self.ended(slot, End::Consumed);
-            return Some((slot, true));
-        }
         if event.skb == SkbAddr(0) {
             return None;
         }

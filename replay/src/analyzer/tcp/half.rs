@@ -419,7 +419,8 @@ impl Half {
                 ((7 * (smooth / 8)).saturating_add(rtt / 8), var)
             }
         });
-        if segment.journey == 0 {
+        // A captured packet does not arrive anywhere else.
+        if segment.packet > 0 || segment.journey == 0 {
             self.spread.add(rtt);
             return;
         }
@@ -471,16 +472,21 @@ impl Half {
 
     /// Estimated retransmission timeout (RFC 6298, with Linux's floor of 200 ms), nanoseconds.
     pub(super) fn timeout(&self, handshake: Option<u64>) -> u64 {
+        // What was measured from here is only the part of the way beyond.
         match (self.smooth, handshake) {
-            (Some((smooth, var)), _) => smooth.saturating_add(RTO_MIN.max(var.saturating_mul(4))),
+            (Some((smooth, var)), whole) => {
+                smooth.max(whole.unwrap_or(0)).saturating_add(RTO_MIN.max(var.saturating_mul(4)))
+            }
             (None, Some(rtt)) => rtt.saturating_add(RTO_MIN.max(rtt.saturating_mul(2))),
             (None, None) => RTO_MIN,
         }
     }
 
-    /// The shortest round trip known, nanoseconds.
-    pub(super) fn shortest(&self, handshake: Option<u64>) -> Option<u64> {
-        match (self.spread.min(), handshake) {
+    /// The shortest whole round trip known, nanoseconds: that of the handshake, or from here to one end
+    /// and back and to the other end and back.
+    pub(super) fn shortest(&self, peer: &Self, handshake: Option<u64>) -> Option<u64> {
+        let both = self.spread.min().zip(peer.spread.min()).map(|(a, b)| a.saturating_add(b));
+        match (both, handshake) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         }

@@ -60,7 +60,7 @@ impl Half {
             && kernel.is_none()
             && let Some(hole) = &placed.hole
         {
-            match self.order(segment, hole, handshake) {
+            match self.order(peer, segment, hole, handshake) {
                 Order::Overtaken((rule, args)) => {
                     self.count(notes, segment.note(Kind::OutOfOrder, rule, args));
                     return Outcome::OutOfOrder;
@@ -85,7 +85,13 @@ impl Half {
         Outcome::Retransmitted
     }
 
-    fn order(&self, segment: &Segment<'_>, hole: &Hole, handshake: Option<u64>) -> Order {
+    fn order(
+        &self,
+        peer: &Self,
+        segment: &Segment<'_>,
+        hole: &Hole,
+        handshake: Option<u64>,
+    ) -> Order {
         let mine = self.stamp(segment);
         if let (Some(mine), Some(behind)) = (mine.timestamp, hole.behind.timestamp)
             && mine != behind
@@ -107,7 +113,7 @@ impl Half {
         }
         // To be sent again for its loss, word of that must have gone round once.
         let age = segment.at.saturating_sub(hole.at);
-        let trip = self.shortest(handshake).map_or(REORDER_NS, |rtt| rtt - rtt / 5);
+        let trip = self.shortest(peer, handshake).map_or(REORDER_NS, |rtt| rtt - rtt / 5);
         if age < trip {
             return Order::Overtaken((Rule::SoonerThanRoundTrip, [age, trip]));
         }
