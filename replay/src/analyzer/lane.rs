@@ -60,7 +60,9 @@ impl Lane {
         let mut table = flows;
         let work = move || {
             for words in receive {
-                words.into_iter().for_each(|word| word.tell(&mut table));
+                for word in words {
+                    word.tell(&mut table);
+                }
             }
             table
         };
