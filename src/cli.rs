@@ -10,7 +10,7 @@ pub(crate) mod record;
 pub(crate) mod values;
 
 pub(crate) use diff::DiffArgs;
-use evidence::{KeygenArgs, SignArgs, VerifyArgs};
+use evidence::{KeygenArgs, RedactArgs, SignArgs, VerifyArgs};
 pub(crate) use record::RecordArgs;
 pub(crate) use values::TimeRange;
 
@@ -91,6 +91,8 @@ pub(crate) enum Verb {
     Recover(RecoverArgs),
     /// Write part of a recording into a new one
     Slice(SliceArgs),
+    /// Write a recording without addresses, names and payload, in which all else is as it was
+    Redact(RedactArgs),
     /// Show the path of each packet through the stack, and the path graph
     Trace(TraceArgs),
     /// Show volume, latency by layer, drops with reason and place, and flows

@@ -9,6 +9,7 @@ mod inspect;
 mod output;
 #[cfg(all(feature = "live", target_os = "linux"))]
 mod record;
+mod redact;
 mod replay;
 mod select;
 mod source;
@@ -90,6 +91,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Verdict> {
         Verb::Sign(args) => evidence::sign(&args),
         Verb::Recover(args) => inspect::recover(&args),
         Verb::Slice(args) => inspect::slice(&args, console),
+        Verb::Redact(args) => redact::run(&args, console),
         Verb::Analyze(args) => replay::analyze(&args, console),
         Verb::Locate(args) => replay::locate(&args, console),
         Verb::Trace(args) => replay::trace(&args, console),

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-const VERBS: [&[&str]; 16] = [
+const VERBS: [&[&str]; 17] = [
     &["record"],
     &["import"],
     &["export"],
@@ -15,6 +15,7 @@ const VERBS: [&[&str]; 16] = [
     &["sign"],
     &["recover"],
     &["slice"],
+    &["redact"],
     &["trace"],
     &["analyze"],
     &["locate"],

@@ -15,6 +15,7 @@ pub mod manifest;
 pub mod open;
 pub mod packet;
 pub mod pcap;
+pub mod redact;
 pub mod source;
 pub mod tables;
 

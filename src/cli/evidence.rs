@@ -1,10 +1,11 @@
-//! Options of the verbs about evidence: verify, keygen, sign.
+//! Options of the verbs about evidence: verify, keygen, sign, redact.
 
 use std::path::PathBuf;
 
 use clap::Args;
 
 use super::TextFormat;
+use psc_formats::redact::KeptPayload;
 
 /// `psc verify`.
 #[derive(Debug, Args)]
@@ -72,4 +73,58 @@ pub(crate) struct SignArgs {
     /// File to write instead of standard output
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
+}
+
+/// `psc redact`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  psc keygen --redaction -o redact.key
+  psc redact web.psc --key redact.key -o share.psc
+  psc redact plant.psc --key redact.key --keep-payload tcp/502=12 -o share.psc
+
+Addresses are mapped so that two share as many leading bits as before, and special-purpose ranges \
+within themselves; link-layer addresses, DNS labels and names of hosts, processes and groups are \
+replaced one to one; payload is emptied; checksums are right where they were right. Sizes and times \
+stay, so analysis says the same, places aside. The same key gives the same mapping in every recording; \
+whoever has it can undo that of addresses.")]
+pub(crate) struct RedactArgs {
+    /// Recording or capture to read, `-` for standard input
+    pub(crate) input: PathBuf,
+    /// Recording to write
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// File with the key: 64 hex digits
+    #[arg(short, long, value_name = "KEYFILE")]
+    pub(crate) key: PathBuf,
+    /// Keep the first three bytes of link-layer addresses, which name the vendor
+    #[arg(long)]
+    pub(crate) keep_vendor: bool,
+    /// Keep payload of this port, all or its first bytes (repeat for several)
+    #[arg(long, value_name = "tcp|udp/PORT[=BYTES]", value_parser = kept_payload)]
+    pub(crate) keep_payload: Vec<KeptPayload>,
+    /// Replace the output if it exists
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Write what was removed to this file instead of standard output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
+    /// Format of the report
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) format: TextFormat,
+}
+
+fn kept_payload(text: &str) -> Result<KeptPayload, String> {
+    let bad = || format!("`{text}` is no payload: write tcp/443, udp/161 or tcp/502=12");
+    let (what, bytes) = match text.split_once('=') {
+        Some((what, bytes)) => (what, Some(bytes.parse().map_err(|_| bad())?)),
+        None => (text, None),
+    };
+    let (protocol, port) = what.split_once('/').ok_or_else(bad)?;
+    let protocol = match protocol {
+        "tcp" => 6,
+        "udp" => 17,
+        _ => return Err(bad()),
+    };
+    Ok(KeptPayload { protocol, port: port.parse().map_err(|_| bad())?, bytes })
 }

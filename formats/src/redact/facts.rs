@@ -1,0 +1,209 @@
+//! Manifest and facts: addresses and names in them.
+
+use std::net::IpAddr;
+
+use super::mapping::Mapping;
+use super::{Changes, Stays, is_about_nobody};
+use crate::{Fact, Manifest};
+
+/// Tables and chains that every host has: their names say nothing of anybody.
+const USUAL_CHAINS: [&str; 17] = [
+    "filter",
+    "nat",
+    "mangle",
+    "raw",
+    "security",
+    "input",
+    "output",
+    "forward",
+    "prerouting",
+    "postrouting",
+    "ingress",
+    "egress",
+    "INPUT",
+    "OUTPUT",
+    "FORWARD",
+    "PREROUTING",
+    "POSTROUTING",
+];
+
+pub(super) fn manifest(
+    manifest: &Manifest,
+    mapping: &mut Mapping,
+    changes: &mut Changes,
+) -> Manifest {
+    let mut out = manifest.clone();
+    out.host.name = name("host", &manifest.host.name, mapping, changes);
+    // What was given to it may be anything: names, addresses, passwords.
+    let words: Vec<&str> = manifest.command.split_whitespace().take(2).collect();
+    if words.len() < manifest.command.split_whitespace().count() {
+        changes.names += 1;
+    }
+    let verb = words.get(1).copied().unwrap_or_default();
+    out.command = if manifest.command.is_empty() { String::new() } else { format!("psc {verb}") };
+    out.filter = text(&manifest.filter, mapping, changes);
+    out.blind_spots =
+        manifest.blind_spots.iter().map(|spot| text(spot, mapping, changes)).collect();
+    for step in &mut out.custody {
+        step.options = text(&step.options, mapping, changes);
+    }
+    if let Some(acquisition) = &mut out.acquisition {
+        acquisition.user = name("user", &acquisition.user, mapping, changes);
+        acquisition.boot_id = name("boot", &acquisition.boot_id, mapping, changes);
+    }
+    out
+}
+
+/// Redacts a fact; `false` when it may not stay at all.
+pub(super) fn fact(fact: &mut Fact, mapping: &mut Mapping, changes: &mut Changes) -> Stays {
+    if is_about_nobody(fact) {
+        return true;
+    }
+    match fact {
+        Fact::Device(device) => {
+            device.mac = text(&device.mac, mapping, changes);
+            device.netns_name = name("namespace", &device.netns_name, mapping, changes);
+            for address in &mut device.addresses {
+                *address = text(address, mapping, changes);
+            }
+        }
+        Fact::Task(task) => {
+            task.comm = name("process", &task.comm, mapping, changes);
+            task.cgroup = name("cgroup", &task.cgroup, mapping, changes);
+            task.container = name("container", &task.container, mapping, changes);
+        }
+        Fact::Socket(socket) => {
+            for end in [&mut socket.local, &mut socket.remote].into_iter().flatten() {
+                end.0 = address(end.0, mapping, changes);
+            }
+            socket.comm = name("process", &socket.comm, mapping, changes);
+        }
+        Fact::Routes(routes) => {
+            for route in &mut routes.routes {
+                let bits = if route.destination.is_ipv4() { 32 } else { 128 };
+                let mapped = address(route.destination, mapping, changes);
+                // Only the prefix means something.
+                route.destination = network(mapped, u32::from(route.prefix).min(bits));
+                route.gateway = route.gateway.map(|hop| address(hop, mapping, changes));
+            }
+        }
+        Fact::Neighbours(neighbours) => {
+            for neighbour in &mut neighbours.neighbours {
+                neighbour.address = address(neighbour.address, mapping, changes);
+                neighbour.mac = text(&neighbour.mac, mapping, changes);
+            }
+        }
+        Fact::Sysctls(sysctls) => {
+            for value in sysctls.values.values_mut() {
+                *value = text(value, mapping, changes);
+            }
+        }
+        Fact::Notice(notice) => notice.text = text(&notice.text, mapping, changes),
+        Fact::Chain(chain) => {
+            for part in [&mut chain.table, &mut chain.chain] {
+                if !USUAL_CHAINS.contains(&part.as_str()) {
+                    *part = name("chain", part, mapping, changes);
+                }
+            }
+        }
+        Fact::End(end) => {
+            // `curl exited with 0`.
+            if let Some((command, status)) = end.reason.split_once(" exited with ") {
+                end.reason =
+                    format!("{} exited with {status}", name("process", command, mapping, changes));
+            }
+            changes.signatures += u64::from(end.seal.take().is_some());
+        }
+        Fact::Checkpoint(_) => {
+            changes.signatures += 1;
+            return false;
+        }
+        // Nothing is known of it.
+        Fact::Unknown => return false,
+        Fact::Symbol(_)
+        | Fact::Stack(_)
+        | Fact::Counters(_)
+        | Fact::Loss(_)
+        | Fact::Probe(_)
+        | Fact::Clock(_)
+        | Fact::Sampling(_) => {}
+    }
+    true
+}
+
+fn name(kind: &str, name: &str, mapping: &Mapping, changes: &mut Changes) -> String {
+    changes.names += u64::from(!name.is_empty());
+    mapping.name(kind, name)
+}
+
+fn address(address: IpAddr, mapping: &mut Mapping, changes: &mut Changes) -> IpAddr {
+    changes.addresses += 1;
+    mapping.address(address)
+}
+
+/// The first address of a network.
+fn network(address: IpAddr, prefix: u32) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) => {
+            let mask = u32::MAX.checked_shl(32 - prefix.min(32)).unwrap_or(0);
+            IpAddr::V4((u32::from(v4) & mask).into())
+        }
+        IpAddr::V6(v6) => {
+            let mask = u128::MAX.checked_shl(128 - prefix.min(128)).unwrap_or(0);
+            IpAddr::V6((u128::from(v6) & mask).into())
+        }
+    }
+}
+
+/// Every address and link-layer address in a text, replaced.
+pub(super) fn text(text: &str, mapping: &mut Mapping, changes: &mut Changes) -> String {
+    let part_of_one = |c: char| c.is_ascii_hexdigit() || c == '.' || c == ':';
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    let mut inside_word = false;
+    while let Some(first) = rest.chars().next() {
+        let len = rest.find(|c| !part_of_one(c)).unwrap_or(rest.len());
+        if len == 0 || inside_word {
+            inside_word = first.is_alphanumeric() || first == '_';
+            out.push(first);
+            rest = &rest[first.len_utf8()..];
+            continue;
+        }
+        let (token, after) = rest.split_at(len);
+        // `deadbeef` of a longer word is no address.
+        let ends = !after.starts_with(|c: char| c.is_alphanumeric() || c == '_');
+        out.push_str(&if ends { replaced(token, mapping, changes) } else { token.to_owned() });
+        inside_word = !ends;
+        rest = after;
+    }
+    out
+}
+
+fn replaced(token: &str, mapping: &mut Mapping, changes: &mut Changes) -> String {
+    let bare = token.trim_end_matches(['.', ':']);
+    let tail = &token[bare.len()..];
+    let octets: Vec<&str> = bare.split(':').collect();
+    if octets.len() == 6 && octets.iter().all(|octet| octet.len() == 2) {
+        let mut mac = [0; 6];
+        for (byte, octet) in mac.iter_mut().zip(&octets) {
+            *byte = u8::from_str_radix(octet, 16).unwrap_or(0);
+        }
+        changes.macs += 1;
+        return format!("{}{tail}", crate::packet::Mac(mapping.mac(mac)));
+    }
+    // An address alone; one whose last colon was taken for the sentence's (`fe80::`); with a port.
+    let with_port = bare.rsplit_once(':').filter(|(address, _)| !address.contains(':'));
+    for (candidate, tail) in [
+        (token, String::new()),
+        (bare, tail.to_owned()),
+        (
+            with_port.map_or("", |(address, _)| address),
+            with_port.map_or(String::new(), |(_, port)| format!(":{port}{tail}")),
+        ),
+    ] {
+        if let Ok(found) = candidate.parse::<IpAddr>() {
+            return format!("{}{tail}", address(found, mapping, changes));
+        }
+    }
+    token.to_owned()
+}
