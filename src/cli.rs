@@ -6,11 +6,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) mod diff;
 pub(crate) mod evidence;
+pub(crate) mod locate;
 pub(crate) mod record;
 pub(crate) mod values;
 
 pub(crate) use diff::DiffArgs;
 use evidence::{KeygenArgs, RedactArgs, SignArgs, VerifyArgs};
+pub(crate) use locate::{LocateArgs, PlacesArgs};
 pub(crate) use record::RecordArgs;
 pub(crate) use values::TimeRange;
 
@@ -97,7 +99,7 @@ pub(crate) enum Verb {
     Trace(TraceArgs),
     /// Show volume, latency by layer, drops with reason and place, and flows
     Analyze(AnalyzeArgs),
-    /// Show the peers: registered country, hops, round-trip time
+    /// Show peers and routes: where, how far, how many hops; on a map; probe routes when asked
     Locate(LocateArgs),
     /// Compare two recordings: new drops, changed paths, steps whose time moved
     Diff(DiffArgs),
@@ -345,31 +347,6 @@ pub(crate) enum AnalyzeFigure {
     Latency,
 }
 
-/// `psc locate`.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  psc locate web.psc
-  psc locate web.psc --format json | jq '.peers[0]'
-
-Nothing is sent: hops are estimated from received TTLs, round-trip times are taken from handshakes, \
-countries are those an address is registered in, which is not where its host stands.")]
-pub(crate) struct LocateArgs {
-    /// Recording or capture to read, `-` for standard input
-    pub(crate) input: PathBuf,
-    /// Peers to show; the rest is counted
-    #[arg(long, value_name = "N", default_value_t = 50)]
-    pub(crate) limit: usize,
-    /// Output format
-    #[arg(long, value_name = "FORMAT", default_value = "text")]
-    pub(crate) format: TextFormat,
-    /// File to write instead of standard output
-    #[arg(short, long, value_name = "FILE")]
-    pub(crate) output: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) select: Select,
-}
-
 /// `psc report`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -389,6 +366,8 @@ pub(crate) struct ReportArgs {
     pub(crate) limit: usize,
     #[command(flatten)]
     pub(crate) select: Select,
+    #[command(flatten)]
+    pub(crate) places: PlacesArgs,
 }
 
 /// `psc guard`.

@@ -6,6 +6,7 @@ mod evidence;
 mod export;
 mod import;
 mod inspect;
+mod locate;
 mod output;
 #[cfg(all(feature = "live", target_os = "linux"))]
 mod record;
@@ -93,7 +94,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Verdict> {
         Verb::Slice(args) => inspect::slice(&args, console),
         Verb::Redact(args) => redact::run(&args, console),
         Verb::Analyze(args) => replay::analyze(&args, console),
-        Verb::Locate(args) => replay::locate(&args, console),
+        Verb::Locate(args) => locate::run(&args, console),
         Verb::Trace(args) => replay::trace(&args, console),
         Verb::Diff(args) => diff::run(&args, console),
         Verb::Report(args) => replay::report(&args, console),

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use psc_replay::analyzer::{self, Analyzer};
 use psc_replay::guarder::Detectors;
-use psc_replay::locator::{self, Locator};
+use psc_replay::locator::Locator;
 use psc_replay::tracer::{TraceOptions, Tracer};
 use psc_reports::text::Style;
 use psc_reports::{html, svg, text};
@@ -13,9 +13,10 @@ use serde::Serialize;
 
 use crate::Verdict;
 use crate::cli::{
-    AnalyzeArgs, AnalyzeFigure, DetectArgs, LocateArgs, ReportArgs, Select, TextFormat, TraceArgs,
-    TraceFigure, ViewFormat,
+    AnalyzeArgs, AnalyzeFigure, DetectArgs, ReportArgs, Select, TextFormat, TraceArgs, TraceFigure,
+    ViewFormat,
 };
+use crate::locate;
 use crate::output::{Console, is_dash, write_result};
 use crate::select;
 use crate::source::replay;
@@ -106,15 +107,6 @@ pub(crate) fn analyze(args: &AnalyzeArgs, console: Console) -> anyhow::Result<Ve
     Ok(Verdict::Clean)
 }
 
-/// `psc locate`.
-pub(crate) fn locate(args: &LocateArgs, console: Console) -> anyhow::Result<Verdict> {
-    let mut locator = Locator::new(locator::Options { peers: args.limit });
-    let replayed = replay(&args.input, &args.select, console, &mut [&mut locator])?;
-    let view = locator.finish(&replayed.manifest, &replayed.pass);
-    print(console, args.format, args.output.as_deref(), "locate", &view, text::locate)?;
-    Ok(Verdict::Clean)
-}
-
 /// `psc guard detect`.
 pub(crate) fn detect(args: &DetectArgs, console: Console) -> anyhow::Result<Verdict> {
     let mut detectors = Detectors::new();
@@ -128,7 +120,7 @@ pub(crate) fn detect(args: &DetectArgs, console: Console) -> anyhow::Result<Verd
 pub(crate) fn report(args: &ReportArgs, console: Console) -> anyhow::Result<Verdict> {
     let mut tracer = Tracer::new(TraceOptions { journeys: args.limit, ..TraceOptions::default() });
     let mut analyzer = Analyzer::default();
-    let mut locator = Locator::default();
+    let mut locator = Locator::new(locate::options(&args.places, 1000)?);
     let mut detectors = Detectors::new();
     let replayed = replay(
         &args.input,
@@ -139,7 +131,8 @@ pub(crate) fn report(args: &ReportArgs, console: Console) -> anyhow::Result<Verd
     let (manifest, pass) = (&replayed.manifest, &replayed.pass);
     let trace = tracer.finish(manifest, pass);
     let analyze = analyzer.finish(manifest, pass);
-    let locate = locator.finish(manifest, pass);
+    let mut locate = locator.finish(manifest, pass);
+    locate::against(&mut locate, &args.places, console)?;
     let detect = detectors.finish(manifest, pass);
     let page = draw(|out| html::report(&trace, &analyze, &locate, &detect, out))?;
     write_result(Some(&args.output), page.as_bytes())?;
@@ -165,7 +158,7 @@ pub(crate) fn print<V: Serialize>(
     write_result(output, page.as_bytes())
 }
 
-fn draw_text(
+pub(crate) fn draw_text(
     console: Console,
     output: Option<&Path>,
     text: impl FnOnce(Style, &mut String) -> fmt::Result,
@@ -173,7 +166,7 @@ fn draw_text(
     draw(|out| text(console.style(output), out))
 }
 
-fn draw(figure: impl FnOnce(&mut String) -> fmt::Result) -> anyhow::Result<String> {
+pub(crate) fn draw(figure: impl FnOnce(&mut String) -> fmt::Result) -> anyhow::Result<String> {
     let mut out = String::new();
     // A string takes everything: an error here is one of our own formatting.
     figure(&mut out)

@@ -49,6 +49,8 @@ pub enum Fact {
     Checkpoint(CheckpointFact),
     /// The recording was closed in good order.
     End(EndFact),
+    /// What a prober sent towards one target, and what came back.
+    RouteProbes(RouteProbesFact),
     /// A fact of a later version; skipped.
     #[serde(other)]
     Unknown,
@@ -376,6 +378,63 @@ pub struct CheckpointFact {
     pub signature: String,
 }
 
+/// Route probes towards one target: packets that expire on their way, and who answered.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RouteProbesFact {
+    /// When the first was sent, nanoseconds on the recording's clock.
+    pub at: u64,
+    /// Network namespace inode of the sender, 0 when unknown.
+    pub netns: u32,
+    /// Name of the sending host.
+    pub host: String,
+    /// Address that they were sent from.
+    pub source: Option<IpAddr>,
+    /// Address that they were sent to.
+    pub target: Option<IpAddr>,
+    /// IP protocol of the probes (ICMP 1, TCP 6, UDP 17, ICMPv6 58).
+    pub protocol: u8,
+    /// `classic`, `paris` or `dublin`: what a flow key is kept for.
+    pub strategy: String,
+    /// Program that sent them, with its version.
+    pub tool: String,
+    /// In the order they were sent.
+    pub probes: Vec<RouteProbe>,
+}
+
+/// One route probe.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RouteProbe {
+    /// When it was sent, nanoseconds on the recording's clock.
+    pub at: u64,
+    /// Its initial TTL or hop limit.
+    pub ttl: u8,
+    /// What keeps it on one of several equal ways: ports, or identifier and sequence of an echo.
+    pub flow: (u16, u16),
+    /// What came back; `None` for nothing within the prober's patience.
+    pub answer: Option<RouteAnswer>,
+}
+
+/// What came back about a route probe.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteAnswer {
+    /// Who sent it.
+    pub from: IpAddr,
+    /// Nanoseconds from sending the probe.
+    pub rtt_ns: u64,
+    /// `time-exceeded`, `echo-reply`, `unreachable`, or `reply` for one that is no ICMP.
+    pub kind: String,
+    /// ICMP code, 0 where there is none.
+    pub code: u8,
+    /// MPLS labels quoted (RFC 4950): (label, traffic class, TTL).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mpls: Vec<(u32, u8, u8)>,
+    /// The quoted probe is not as it was sent.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub translated: bool,
+}
+
 impl Fact {
     /// Its `fact` tag: the name of its kind in JSON and in archives.
     pub fn name(&self) -> &'static str {
@@ -397,6 +456,7 @@ impl Fact {
             Self::Sampling(_) => "sampling",
             Self::Checkpoint(_) => "checkpoint",
             Self::End(_) => "end",
+            Self::RouteProbes(_) => "route-probes",
             Self::Unknown => "unknown",
         }
     }
@@ -415,6 +475,7 @@ impl Fact {
             Self::Sampling(fact) => Some(fact.at),
             Self::Checkpoint(fact) => (fact.at != 0).then_some(fact.at),
             Self::End(fact) => Some(fact.at),
+            Self::RouteProbes(fact) => Some(fact.at),
             Self::Device(_)
             | Self::Symbol(_)
             | Self::Stack(_)

@@ -5,7 +5,8 @@ use rustc_hash::FxHashMap;
 use crate::event::{DeviceId, SockId, StackId, SymbolId};
 use crate::fact::{
     ChainFact, CountersFact, DeviceFact, EndFact, Fact, LossFact, NeighboursFact, NoticeFact,
-    RoutesFact, SamplingFact, SocketFact, StackFact, SymbolFact, SysctlsFact, TaskFact,
+    RouteProbesFact, RoutesFact, SamplingFact, SocketFact, StackFact, SymbolFact, SysctlsFact,
+    TaskFact,
 };
 
 /// The facts of a recording so far, by id. Sources emit facts; every consumer applies them here.
@@ -41,6 +42,8 @@ pub struct Tables {
     pub sampling: Vec<SamplingFact>,
     /// Set when the recording was closed in good order.
     pub end: Option<EndFact>,
+    /// Results of route probing, in order.
+    pub route_probes: Vec<RouteProbesFact>,
 }
 
 impl Tables {
@@ -62,6 +65,7 @@ impl Tables {
             Fact::Chain(f) => drop(self.chains.insert(f.id, f.clone())),
             Fact::Sampling(f) => self.sampling.push(f.clone()),
             Fact::End(f) => self.end = Some(f.clone()),
+            Fact::RouteProbes(f) => self.route_probes.push(f.clone()),
             Fact::Probe(_) | Fact::Clock(_) | Fact::Checkpoint(_) | Fact::Unknown => {}
         }
     }

@@ -73,6 +73,14 @@ pub fn markup(text: &str) -> String {
     out
 }
 
+/// The id of a row about `text`, and the target of links to it: `peer=192.0.2.1`. Whatever is not in an
+/// address, a prefix or a code becomes `_`, so it needs no escaping anywhere.
+pub(crate) fn anchor(kind: &str, text: &str) -> String {
+    let plain = |ch: char| if ch.is_ascii_alphanumeric() || ".:/-".contains(ch) { ch } else { '_' };
+    let text: String = text.chars().take(64).map(plain).collect();
+    format!("{kind}={text}")
+}
+
 /// A JSON document whose strings no terminal obeys. Outside strings JSON has ASCII only, and the
 /// serialiser escapes C0, so what is left to do is valid anywhere in the document.
 pub(crate) fn json_document(text: &str) -> String {

@@ -3,6 +3,7 @@
 mod fixtures;
 
 use psc_replay::view::analyze::Series;
+use psc_replay::view::locate::{LocateView, PeerRow, Spread};
 use psc_replay::view::trace::{GraphEdge, GraphNode, Journey, JourneyStep, PathGraph};
 use psc_reports::svg;
 
@@ -121,7 +122,11 @@ fn hostile_strings_are_text() {
         row.location = hostile.to_owned();
         row.netns = hostile.to_owned();
     }
+    let (_, _, places, _) = fixtures::spoiled(hostile);
     for (name, figure) in [
+        ("map", figure(|out| svg::map(&places, out))),
+        ("topology", figure(|out| svg::topology(&places, out))),
+        ("hops", figure(|out| svg::hops(&places, out))),
         ("ladder", figure(|out| svg::ladder(&journey, out))),
         ("path graph", figure(|out| svg::path_graph(&graph, out))),
         ("latency", figure(|out| svg::latency(&analyze.latency, out))),
@@ -140,6 +145,25 @@ fn empty_and_extreme_views_are_figures_too() {
     check("empty series", &figure(|out| svg::series(&Series::default(), out)));
     check("empty latency", &figure(|out| svg::latency(&[], out)));
     check("empty drops", &figure(|out| svg::drops(&[], out)));
+
+    let nowhere = LocateView::default();
+    check("empty map", &figure(|out| svg::map(&nowhere, out)));
+    check("empty topology", &figure(|out| svg::topology(&nowhere, out)));
+    check("empty hops", &figure(|out| svg::hops(&nowhere, out)));
+    let mut far = fixtures::locate();
+    for peer in &mut far.peers {
+        peer.bytes = (u64::MAX, u64::MAX);
+        peer.place = Some((-90.0, -180.0));
+    }
+    for hop in &mut far.routes[0].hops {
+        hop.ttl = 255;
+        for node in &mut hop.nodes {
+            node.rtt = node.rtt.map(|_| Spread { p90: u64::MAX, p50: 0, ..Spread::default() });
+        }
+    }
+    check("extreme map", &figure(|out| svg::map(&far, out)));
+    check("extreme topology", &figure(|out| svg::topology(&far, out)));
+    check("extreme hops", &figure(|out| svg::hops(&far, out)));
 
     let mut analyze = fixtures::analyze();
     analyze.series.ingress = vec![u64::MAX; 5_000];
@@ -173,4 +197,35 @@ fn a_long_journey_is_bounded_and_says_so() {
     check("long ladder", &figure);
     assert!(figure.len() < 100_000, "{} bytes", figure.len());
     assert!(figure.contains("9,951 steps not drawn"));
+}
+
+/// Ten thousand peers all over the world: what cannot be told apart is one mark, and the map stays small.
+#[test]
+fn a_map_of_ten_thousand_peers_is_merged_and_small() {
+    let mut view = fixtures::locate();
+    view.peers = (0..10_000_u64)
+        .map(|n| {
+            let (north, east) = (
+                (n * 7_919 % 14_000) as f64 / 100.0 - 60.0,
+                (n * 104_729 % 36_000) as f64 / 100.0 - 180.0,
+            );
+            PeerRow {
+                address: format!("203.0.{}.{}", n / 256, n % 256),
+                country: "DE".to_owned(),
+                country_name: format!("Place {n}"),
+                bytes: (n * 100, n),
+                place: Some((north, east)),
+                place_from: "city database".to_owned(),
+                rtt_data: (n % 3 > 0).then_some(Spread { min: n * 40_000, ..Spread::default() }),
+                ..PeerRow::default()
+            }
+        })
+        .collect();
+    let map = figure(|out| svg::map(&view, out));
+    check("crowded map", &map);
+    assert!(map.len() < 2_000_000, "{} bytes", map.len());
+    // Those drawn are merged: more peers than marks, and no two marks in one place.
+    let marks = map.matches(" peers, ").count() + map.matches(": 1 peer, ").count();
+    assert!((300..=910).contains(&marks), "{marks} marks");
+    assert!(map.contains("10,000 of 10,131 peers have a place"), "peers are counted");
 }

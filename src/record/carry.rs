@@ -53,7 +53,11 @@ impl Carry {
             Fact::Loss(f) => self.loss = Some(f.clone()),
             Fact::Chain(f) => drop(self.chains.insert(f.id, f.clone())),
             Fact::Sampling(f) => self.sampling = Some(f.clone()),
-            Fact::Notice(_) | Fact::Checkpoint(_) | Fact::End(_) | Fact::Unknown => {}
+            Fact::Notice(_)
+            | Fact::Checkpoint(_)
+            | Fact::End(_)
+            | Fact::RouteProbes(_)
+            | Fact::Unknown => {}
         }
     }
 

@@ -140,6 +140,7 @@ impl Chooser {
             | Fact::Sampling(_)
             | Fact::Checkpoint(_)
             | Fact::End(_)
+            | Fact::RouteProbes(_)
             | Fact::Unknown => {}
         }
         if self.tables.sockets.len() > REMEMBERED {

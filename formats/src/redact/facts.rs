@@ -114,6 +114,15 @@ pub(super) fn fact(fact: &mut Fact, mapping: &mut Mapping, changes: &mut Changes
             }
             changes.signatures += u64::from(end.seal.take().is_some());
         }
+        Fact::RouteProbes(run) => {
+            run.host = name("host", &run.host, mapping, changes);
+            for end in [&mut run.source, &mut run.target].into_iter().flatten() {
+                *end = address(*end, mapping, changes);
+            }
+            for answer in run.probes.iter_mut().filter_map(|probe| probe.answer.as_mut()) {
+                answer.from = address(answer.from, mapping, changes);
+            }
+        }
         Fact::Checkpoint(_) => {
             changes.signatures += 1;
             return false;

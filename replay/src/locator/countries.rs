@@ -262,6 +262,12 @@ pub(super) fn name(code: &str) -> Option<&'static str> {
     Some(COUNTRIES[index].1)
 }
 
+/// All codes, in order.
+#[cfg(test)]
+pub(super) fn codes() -> impl Iterator<Item = &'static str> {
+    COUNTRIES.iter().map(|(code, _)| *code)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

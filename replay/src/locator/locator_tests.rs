@@ -108,7 +108,7 @@ fn across_a_veth_each_namespace_is_the_others_peer() {
 #[test]
 fn routers_are_those_that_quote_packets_on_their_way_elsewhere() {
     let (mut feed, mut locator) = (Feed::default(), Locator::default());
-    let probe = sample::udp("10.0.0.1:5000", "9.9.9.9:33434", 10);
+    let probe = sample::with_ttl(sample::udp("10.0.0.1:5000", "9.9.9.9:33434", 10), 3);
     feed.frame(&mut locator, 0, &probe);
     let error = |from: &str, icmp_type, code, tuple| {
         let quoted = Quoted { tuple, ip_id: 0, ttl: 1, tcp_seq: None, echo: None, udp: None };
@@ -142,7 +142,8 @@ fn routers_are_those_that_quote_packets_on_their_way_elsewhere() {
 
 #[test]
 fn the_limit_is_said() {
-    let (mut feed, mut locator) = (Feed::default(), Locator::new(Options { peers: 3 }));
+    let (mut feed, mut locator) =
+        (Feed::default(), Locator::new(Options { peers: 3, ..Options::default() }));
     for n in 1..=10 {
         feed.frame(&mut locator, n, &sample::udp(&format!("10.0.0.{n}:1"), "10.1.0.1:2", n as u32));
     }

@@ -5,6 +5,8 @@ use std::sync::LazyLock;
 
 use ipnet::IpNet;
 
+use super::prefixes::Prefixes;
+
 /// The scope of an address that can be a place on the Internet.
 pub(super) const GLOBAL: &str = "global";
 
@@ -58,16 +60,13 @@ const SPECIAL: &[(&str, &str)] = &[
     ("ff00::/8",           "multicast"),
 ];
 
-static TABLE: LazyLock<Vec<(IpNet, &'static str)>> = LazyLock::new(|| {
-    let mut table: Vec<(IpNet, &str)> =
-        SPECIAL.iter().filter_map(|(net, scope)| Some((net.parse().ok()?, *scope))).collect();
-    table.sort_by_key(|(net, _)| std::cmp::Reverse(net.prefix_len()));
-    table
+static TABLE: LazyLock<Prefixes<&'static str>> = LazyLock::new(|| {
+    SPECIAL.iter().filter_map(|(net, scope)| Some((net.parse::<IpNet>().ok()?, *scope))).collect()
 });
 
 /// `global`, `private`, `loopback`, `link-local`, ... by IANA's registries.
 pub(super) fn scope(address: IpAddr) -> &'static str {
-    TABLE.iter().find(|(net, _)| net.contains(&address)).map_or(GLOBAL, |(_, scope)| scope)
+    TABLE.longest(address).map_or(GLOBAL, |(_, scope)| scope)
 }
 
 /// Whether a packet with this source or destination can have passed routers.
@@ -102,8 +101,9 @@ mod tests {
     #[test]
     fn every_prefix_of_the_table_parses_and_has_no_host_bits() {
         assert_eq!(TABLE.len(), SPECIAL.len());
-        for (net, _) in TABLE.iter() {
-            assert_eq!(*net, net.trunc());
+        for (net, _) in SPECIAL {
+            let parsed: IpNet = net.parse().expect(net);
+            assert_eq!(parsed, parsed.trunc());
         }
     }
 

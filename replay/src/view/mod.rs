@@ -9,6 +9,7 @@ pub mod detect;
 pub mod diff;
 pub mod info;
 pub mod locate;
+pub mod route;
 pub mod tcp;
 pub mod trace;
 

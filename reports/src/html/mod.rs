@@ -10,6 +10,7 @@ mod coverage;
 mod findings;
 mod journeys;
 mod paths;
+mod places;
 mod summary;
 mod traffic;
 
@@ -87,6 +88,8 @@ pub fn report(
         held,
         start: trace.provenance.first,
     };
+    let peers = traffic::peers(&report);
+    let places = places::section(&report, &peers.body);
     let sections = [
         findings::section(&report),
         traffic::drops(&report),
@@ -95,11 +98,12 @@ pub fn report(
         traffic::latency(&report),
         traffic::volume(&report),
         traffic::flows(&report),
-        traffic::peers(&report),
+        peers,
+        places,
         coverage::counters(&report),
         coverage::section(&report),
     ];
-    let style = format!("{STYLE}{}", svg::RULES);
+    let style = format!("{STYLE}{}{}", svg::RULES, svg::PLACES_RULES);
     let policy = format!(
         "default-src 'none'; style-src {}; script-src {}; img-src data:; base-uri 'none'; \
          form-action 'none'",

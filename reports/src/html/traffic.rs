@@ -5,8 +5,8 @@ use psc_replay::view::analyze::DropRow;
 
 use super::cells::{Cell, Grid, Row, figure, mono, num, span, t, text, words};
 use super::findings::when;
-use super::{Report, Section};
-use crate::{measured, svg, units};
+use super::{Report, Section, places};
+use crate::{escape, measured, svg, units};
 
 /// Packets dropped by the kernel, those only counted included.
 pub(super) fn dropped_packets(report: &Report<'_>) -> u64 {
@@ -262,6 +262,7 @@ pub(super) fn flows(report: &Report<'_>) -> Section {
 pub(super) fn peers(report: &Report<'_>) -> Section {
     let locate = report.locate;
     let total = (locate.peers.len() as u64).saturating_add(locate.omitted);
+    let mut ids = places::Ids::default();
     let rows = locate.peers.iter().map(|peer| {
         let ttls: Vec<String> =
             peer.ttls.iter().take(4).map(|(ttl, times)| format!("{ttl} ({times})")).collect();
@@ -272,10 +273,10 @@ pub(super) fn peers(report: &Report<'_>) -> Section {
             )
         };
         let country = if peer.country_name.is_empty() { &peer.country } else { &peer.country_name };
-        Row::plain(vec![
+        let cells = vec![
             Cell::text(&peer.address),
             Cell::text(&peer.scope),
-            Cell::text(country),
+            Cell::text(&places::named(peer, country)),
             Cell::count(peer.packets.0),
             Cell::count(peer.packets.1),
             Cell::bytes(peer.bytes.0),
@@ -285,7 +286,8 @@ pub(super) fn peers(report: &Report<'_>) -> Section {
             Cell::maybe_duration(peer.rtt.map(|(min, _, _)| min)),
             Cell::maybe_duration(peer.rtt.map(|(_, median, _)| median)),
             maybe(peer.distance_bound_km, " km"),
-        ])
+        ];
+        Row { id: ids.fresh(escape::anchor("peer", &peer.address)), span: None, cells }
     });
     let rerun = format!("{} -f EXPR", report.rerun("locate"));
     let grid = Grid {
@@ -314,6 +316,7 @@ pub(super) fn peers(report: &Report<'_>) -> Section {
         @if locate.peers.is_empty() { p { "No IP packet with bytes was recorded." } }
         @else { (grid.draw(rows, locate.omitted)) }
         (countries(report))
+        (places::prefixes(report))
         (routers(report))
         @if !locate.attribution.is_empty() { p.note { (t(&locate.attribution)) } }
     };
@@ -321,13 +324,11 @@ pub(super) fn peers(report: &Report<'_>) -> Section {
 }
 
 fn countries(report: &Report<'_>) -> Markup {
+    let mut ids = places::Ids::default();
     let rows = report.locate.countries.iter().map(|(code, name, peers, bytes)| {
-        Row::plain(vec![
-            Cell::text(code),
-            Cell::text(name),
-            Cell::count(*peers),
-            Cell::bytes(*bytes),
-        ])
+        let cells =
+            vec![Cell::text(code), Cell::text(name), Cell::count(*peers), Cell::bytes(*bytes)];
+        Row { id: ids.fresh(escape::anchor("country", code)), span: None, cells }
     });
     let grid = Grid {
         id: "countries",

@@ -6,21 +6,29 @@
 
 mod canvas;
 mod drops;
+mod globe;
+mod hops;
 mod ladder;
 mod latency;
 mod layout;
+mod map;
 mod path_graph;
 mod series;
+mod topology;
 
+use std::collections::BTreeSet;
 use std::fmt::{self, Write};
 
 use psc_replay::view::analyze::{DropRow, LayerLatency, Series};
+use psc_replay::view::locate::LocateView;
 use psc_replay::view::trace::{Journey, PathGraph};
 
 use crate::escape;
 
 /// Class rules that every figure uses; the page includes them once.
 pub(crate) const RULES: &str = include_str!("figure.css");
+/// Further rules of the figures of places.
+pub(crate) const PLACES_RULES: &str = include_str!("places.css");
 /// The variables' values for a figure on its own.
 const STANDALONE: &str = include_str!("standalone.css");
 
@@ -55,6 +63,11 @@ impl Figure {
 
     /// A file that stands alone.
     fn standalone(&self, out: &mut impl Write) -> fmt::Result {
+        self.standalone_with("", out)
+    }
+
+    /// As [`Self::standalone`], with rules beside those of every figure.
+    fn standalone_with(&self, rules: &str, out: &mut impl Write) -> fmt::Result {
         let (width, height) = (canvas::px(self.width), canvas::px(self.height));
         writeln!(
             out,
@@ -62,7 +75,7 @@ impl Figure {
              height=\"{height}\" viewBox=\"0 0 {width} {height}\">"
         )?;
         self.write_body(out)?;
-        writeln!(out, "<style>\n{STANDALONE}{RULES}</style>")?;
+        writeln!(out, "<style>\n{STANDALONE}{RULES}{rules}</style>")?;
         writeln!(
             out,
             "<rect class=\"f-bg\" fill=\"#fff\" width=\"{width}\" height=\"{height}\"/>"
@@ -149,4 +162,33 @@ pub fn drops(rows: &[DropRow], out: &mut impl Write) -> fmt::Result {
 
 pub(crate) fn drops_figure(rows: &[DropRow]) -> Figure {
     drops::figure(rows)
+}
+
+/// The world map: peers where they are registered or, by the user's database, located; arcs from here.
+pub fn map(view: &LocateView, out: &mut impl Write) -> fmt::Result {
+    map::figure(view, &BTreeSet::new()).standalone_with(PLACES_RULES, out)
+}
+
+/// As [`map`], with marks that are links to those of their countries' rows that `held` has.
+pub(crate) fn map_figure(view: &LocateView, held: &BTreeSet<&str>) -> Figure {
+    map::figure(view, held)
+}
+
+/// Hosts, routers, prefixes and countries, and the links that packets showed.
+pub fn topology(view: &LocateView, out: &mut impl Write) -> fmt::Result {
+    topology::figure(view, &BTreeSet::new()).standalone_with(PLACES_RULES, out)
+}
+
+/// As [`topology`], with nodes that are links to those of their rows that `held` has.
+pub(crate) fn topology_figure(view: &LocateView, held: &BTreeSet<&str>) -> Figure {
+    topology::figure(view, held)
+}
+
+/// Round trips by hop, one panel a route.
+pub fn hops(view: &LocateView, out: &mut impl Write) -> fmt::Result {
+    hops::figure(view).standalone(out)
+}
+
+pub(crate) fn hops_figure(view: &LocateView) -> Figure {
+    hops::figure(view)
 }

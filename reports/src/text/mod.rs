@@ -9,6 +9,7 @@ mod detect;
 mod diff;
 mod info;
 mod locate;
+mod routes;
 mod table;
 mod tcp;
 mod trace;
