@@ -69,7 +69,7 @@ impl Spec {
     }
 
     /// Programs are named after their tracepoints.
-    fn program(&self) -> String {
+    pub(crate) fn program(&self) -> String {
         format!("on_{}", self.tracepoint())
     }
 }
@@ -92,7 +92,8 @@ macro_rules! probes {
         const _: () = {
             $( assert!(Number::$number as u32 == types::psc_probe::$number.0); )*
             assert!(PROBES.len() as u32 == types::psc_probe::PROBE_COUNT.0);
-            assert!(PROBES.len() <= ROOM);
+            assert!(FIRST_FUNCTION as usize + crate::functions::FUNCTIONS.len() <= ROOM);
+            assert!(FIRST_FUNCTION as u32 == types::psc_probe::PROBE_FUNCTIONS.0);
         };
     };
 }
@@ -150,6 +151,11 @@ probes! {
     PROBE_FDB_EXTERNAL = "bridge:br_fdb_external_learn_add" Link Full BridgeLearn in "bridge";
 }
 
+/// Number of psc's first netfilter link; the other is the next.
+pub(crate) const NETFILTER: u8 = PROBES.len() as u8;
+/// Number of the first function of [`crate::functions::FUNCTIONS`].
+pub(crate) const FIRST_FUNCTION: u8 = NETFILTER + 2;
+
 /// Number of `kfree_skb`, whose repetitions are aggregated.
 pub(crate) const FREE: u16 = Number::PROBE_KFREE_SKB as u16;
 
@@ -173,12 +179,13 @@ pub(crate) fn choose(profile: Profile, kernel: &KernelTypes) -> Vec<ProbeStatus>
 }
 
 /// Leaves only the programs of attachable probes to be loaded.
-pub(crate) fn set_autoload(object: &mut OpenObject, status: &[ProbeStatus]) {
+pub(crate) fn set_autoload(object: &mut OpenObject, status: &[ProbeStatus], others: &[&str]) {
     for mut program in object.progs_mut() {
         let wanted = PROBES.iter().zip(status).any(|(spec, status)| {
             *status == ProbeStatus::Attached && program.name() == &*spec.program()
         });
-        program.set_autoload(wanted);
+        let name = program.name().to_string_lossy().into_owned();
+        program.set_autoload(wanted || others.contains(&name.as_str()));
     }
 }
 
@@ -226,10 +233,9 @@ pub(crate) fn manifest(status: &[ProbeStatus]) -> Vec<Probe> {
     PROBES.iter().zip(status).map(probe).collect()
 }
 
-/// A descriptor of the probe's program, for its counters.
-pub(crate) fn program_fd(object: &Object, number: usize) -> Option<OwnedFd> {
-    let wanted = PROBES.get(number)?.program();
-    let program = object.progs().find(|program| program.name() == &*wanted)?;
+/// A descriptor of a program, for its counters.
+pub(crate) fn program_fd(object: &Object, wanted: &str) -> Option<OwnedFd> {
+    let program = object.progs().find(|program| program.name() == wanted)?;
     program.as_fd().try_clone_to_owned().ok()
 }
 

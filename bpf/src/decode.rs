@@ -1,9 +1,12 @@
 //! Wire records to events: the only decoder of what crosses from the kernel.
 
+mod functions;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use psc_formats::event::{DeviceId, EventKind, LinkType, SymbolId};
 use psc_formats::fact::{Fact, NoticeFact, Severity, SocketFact, TaskFact};
+use psc_formats::function::Meaning;
 use psc_formats::{
     Batch, Context, Event, FiveTuple, Gso, Ns, PacketRef, ProbeId, SkbAddr, SockId, Stack,
 };
@@ -14,8 +17,8 @@ use crate::facts::{Devices, SocketKey, tasks};
 use crate::ids::{self, Dense};
 use crate::stacks::Stacks;
 use crate::wire::{
-    self, AGGREGATES, Aggregate, Head, Record, StackRecord, TaskRecord, Tuple, context, kind,
-    payload,
+    self, AGGREGATES, Aggregate, ChainRecord, Head, Record, StackRecord, TaskRecord, Tuple,
+    context, kind, payload,
 };
 
 /// A socket met before: ports tell when its address has been given to another.
@@ -42,6 +45,10 @@ pub(crate) struct Decoder {
     pub(crate) promised: u64,
     /// Records that made no sense; never expected.
     pub(crate) malformed: u64,
+    /// What the return value of each function means.
+    pub(crate) meanings: Vec<Meaning>,
+    chains: FxHashMap<u64, (u32, ChainRecord)>,
+    last_chain: u32,
     bytes: bool,
 }
 
@@ -58,6 +65,9 @@ impl Decoder {
             reported: FxHashMap::default(),
             promised: 0,
             malformed: 0,
+            meanings: Vec::new(),
+            chains: FxHashMap::default(),
+            last_chain: 0,
             bytes,
         }
     }
@@ -65,7 +75,18 @@ impl Decoder {
     /// Decodes one record of `cpu` into `batch`.
     pub(crate) fn decode(&mut self, cpu: usize, bytes: &[u8], batch: &mut Batch) {
         let done = match wire::read::<Head>(bytes).map(|head| head.kind) {
-            Some(kind::EVENT | kind::SOCK_SEEN) => self.event(cpu, bytes, batch),
+            Some(
+                kind::EVENT
+                | kind::SOCK_SEEN
+                | kind::ENTRY
+                | kind::CALL
+                | kind::RETURN
+                | kind::LINEAGE
+                | kind::HOOK,
+            ) => self.event(cpu, bytes, batch),
+            Some(kind::CHAIN) => {
+                wire::read::<ChainRecord>(bytes).map(|record| self.chain(&record, &mut batch.facts))
+            }
             Some(kind::REPEATED) => {
                 wire::read::<Record>(bytes).map(|record| self.retired(&record, batch))
             }
@@ -91,7 +112,6 @@ impl Decoder {
 
     fn event(&mut self, cpu: usize, bytes: &[u8], batch: &mut Batch) -> Option<()> {
         let record = wire::read_record(bytes)?;
-        let spec = PROBES.get(usize::from(record.head.probe))?;
         let rest = bytes.get(size_of::<Record>()..).unwrap_or(&[]);
         let tuple = match record.head.payload {
             payload::TUPLE => Some(wire::read::<Tuple>(rest)?),
@@ -103,7 +123,11 @@ impl Decoder {
                 let tuple = tuple?;
                 EventKind::SockSeen { tuple: five_tuple(&tuple), state: tuple.state }
             }
-            _ => self.kind(spec.shape, &record, tuple.as_ref(), &mut batch.facts)?,
+            kind::EVENT => {
+                let spec = PROBES.get(usize::from(record.head.probe))?;
+                self.kind(spec.shape, &record, tuple.as_ref(), &mut batch.facts)?
+            }
+            _ => self.function_kind(&record)?,
         };
         let tells =
             new_sock || matches!(kind, EventKind::SockSeen { .. } | EventKind::SockState { .. });
@@ -163,7 +187,7 @@ impl Decoder {
             content: record.content,
             kind,
         });
-        if spec.shape == Shape::SockDestroy && record.head.kind == kind::EVENT {
+        if matches!(kind, EventKind::SockDestroy { .. }) {
             self.socks.remove(&record.sock);
         }
         Some(())

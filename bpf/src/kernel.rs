@@ -60,6 +60,16 @@ impl KernelTypes {
     }
 }
 
+/// How much lower the stack of a returning function looks than that of its entry, for the kernels where the
+/// return goes through the function graph tracer (x86-64 since 6.14: `return_to_handler` makes room for its
+/// registers, 168 bytes, before it notes the stack pointer, and the return address is counted as there).
+pub(crate) fn return_frame() -> i64 {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    if cfg!(target_arch = "x86_64") && version >= (6, 14) { 168 + 8 } else { 0 }
+}
+
 /// A tracepoint's typedef is a pointer to a function whose first argument is private.
 fn arity(btf: &Btf<'_>, ty: BtfType<'_>) -> Option<usize> {
     let _ = btf;

@@ -8,14 +8,18 @@ mod attach;
 mod decode;
 mod facts;
 mod filter;
+mod functions;
 mod ids;
 mod kernel;
 mod live;
 mod maps;
+mod netfilter;
 mod options;
 mod ring;
+mod signature;
 mod stacks;
 mod symbols;
+mod tier2;
 mod wire;
 
 pub use live::LiveSource;

@@ -15,10 +15,12 @@ use crate::facts::{Devices, Snapshots, notice};
 use crate::filter::{FilterMaps, Wanted};
 use crate::kernel::{self, KernelTypes};
 use crate::maps::SharedArray;
+use crate::netfilter::NetfilterLinks;
 use crate::options::{BytesMode, Options, StackPolicy, StartError};
 use crate::ring::{Next, Ring};
 use crate::stacks::Stacks;
 use crate::symbols::Symbols;
+use crate::tier2::Tier2;
 use crate::wire::{self, AGGREGATES, Aggregate, Config, Cpu, LEVELS, PATHS};
 
 /// Events decoded by one [`EventSource::fill`] at most.
@@ -31,6 +33,8 @@ const CLOCK_SLACK_NS: u64 = 100_000;
 const LOOK_EVERY_NS: u64 = 200_000_000;
 /// skb cache slots, 8 bytes each.
 const SKB_SLOTS: u32 = 1 << 17;
+/// Calls of functions that can be under way at once; each CPU and sleeping task may be inside some dozen.
+const CALLS: u32 = 1 << 14;
 
 static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/capture.bpf.o"));
 
@@ -48,8 +52,10 @@ struct Pass {
 pub struct LiveSource {
     manifest: Manifest,
     links: Vec<(usize, Link)>,
-    /// Programs by probe, to read what the kernel counted after detaching.
-    programs: Vec<(usize, OwnedFd)>,
+    tier2: Tier2,
+    links1b: NetfilterLinks,
+    /// Programs by probe's name, to read what the kernel counted after detaching.
+    programs: Vec<(String, OwnedFd)>,
     rings: Vec<Ring>,
     ring_bytes: usize,
     cpus: SharedArray<Cpu>,
@@ -85,8 +91,16 @@ impl LiveSource {
         let cpu_count = kernel::possible_cpus();
         let ring_bytes = ring_bytes(&options, cpu_count);
 
+        // Read before attaching: the events wait in the rings meanwhile, but not longer than need be.
+        let symbols = if options.stacks == StackPolicy::Off && options.empty {
+            Symbols::none()
+        } else {
+            Symbols::read()
+        };
         let mut status = attach::choose(options.profile, &types);
-        let object = load(&config, cpu_count, &mut status)?;
+        let mut tier2 = Tier2::plan(options.functions, &symbols);
+        let mut links1b = NetfilterLinks::plan(options.netfilter);
+        let object = load(&config, cpu_count, &mut status, &mut tier2, &mut links1b)?;
 
         let mut rings = Vec::with_capacity(cpu_count);
         let outer = map_fd(&object, "rings")?;
@@ -108,12 +122,6 @@ impl LiveSource {
         // Before attaching, so that nothing unwanted is recorded.
         wanted.apply(&filter, &mut devices, &mut snapshots.only, &mut pending)?;
 
-        // Read before attaching: the events wait in the rings meanwhile, but not longer than need be.
-        let symbols = if options.stacks == StackPolicy::Off && options.empty {
-            Symbols::none()
-        } else {
-            Symbols::read()
-        };
         if !symbols.usable() && !options.empty {
             pending.push(notice(
                 "the kernel hides its addresses (/proc/kallsyms needs CAP_SYSLOG and kernel.kptr_restrict below 2): functions have no names".to_owned(),
@@ -121,19 +129,34 @@ impl LiveSource {
             ));
         }
         let stacks = Stacks::new(symbols, cpu_count, levels);
-        let decoder = Decoder::new(stacks, devices, cpu_count, options.snaplen != Some(0));
+        let mut decoder = Decoder::new(stacks, devices, cpu_count, options.snaplen != Some(0));
         let links = attach::attach(&object, &mut status)?;
-        let programs = links
-            .iter()
-            .filter_map(|&(number, _)| attach::program_fd(&object, number).map(|fd| (number, fd)))
+        // Functions last: what they say joins what tier 1 sees.
+        links1b.attach(&object);
+        tier2.attach(&object);
+        decoder.meanings = tier2.rows.iter().map(|row| row.meaning).collect();
+        let tracepoints = links.iter().map(|&(number, _)| {
+            let spec = &PROBES[number];
+            (spec.name.to_owned(), spec.program())
+        });
+        let others = tier2
+            .programs()
+            .into_iter()
+            .map(|name| (name.trim_start_matches("on_").replace('_', " "), name.to_owned()));
+        let programs = tracepoints
+            .chain(others)
+            .filter_map(|(name, program)| Some((name, attach::program_fd(&object, &program)?)))
             .collect();
+        let mut probes = attach::manifest(&status);
+        probes.extend(links1b.manifest());
+        probes.extend(tier2.manifest());
         let manifest = Manifest {
             origin: Origin::Kernel,
             psc_version: env!("CARGO_PKG_VERSION").to_owned(),
             command: options.command,
             clock: kernel::measure_clock(),
             host: kernel::host(),
-            probes: attach::manifest(&status),
+            probes,
             drop_reasons: types.drop_reasons,
             reset_reasons: types.reset_reasons,
             snaplen: options.snaplen,
@@ -145,6 +168,8 @@ impl LiveSource {
         Ok(Self {
             manifest,
             links,
+            tier2,
+            links1b,
             programs,
             rings,
             ring_bytes,
@@ -178,7 +203,7 @@ impl LiveSource {
     /// What has been lost up to now, by the kernel side's own counters.
     pub fn loss(&self) -> LossFact {
         let mut loss = LossFact { at: kernel::now(), ..LossFact::default() };
-        let mut by_probe = vec![0_u64; PROBES.len()];
+        let mut by_probe = vec![0_u64; self.manifest.probes.len()];
         for cpu in 0..self.cpus.len() {
             let counters = self.cpus.get(cpu);
             loss.written.push(counters.seq.saturating_sub(counters.ring_full));
@@ -187,20 +212,21 @@ impl LiveSource {
             loss.unreadable_packets += counters.unreadable;
             loss.filtered += counters.filtered;
             loss.aggregated += counters.aggregated;
+            loss.lost_returns += counters.lost_returns;
             for (sum, lost) in by_probe.iter_mut().zip(counters.lost) {
                 *sum += lost;
             }
         }
         loss.missed_stacks += self.decoder.stacks.unresolved;
         [loss.stacks_agreed, loss.stacks_differed] = self.decoder.stacks.represented;
-        for (spec, lost) in PROBES.iter().zip(by_probe) {
+        for (probe, lost) in self.manifest.probes.iter().zip(by_probe) {
             if lost > 0 {
-                loss.by_probe.insert(spec.name.to_owned(), lost);
+                loss.by_probe.insert(probe.name.clone(), lost);
             }
         }
-        for (number, fd) in &self.programs {
+        for (name, fd) in &self.programs {
             if let Some(misses @ 1..) = attach::recursion_misses(fd.as_fd()) {
-                loss.recursion.insert(PROBES[*number].name.to_owned(), misses);
+                loss.recursion.insert(name.clone(), misses);
             }
         }
         loss
@@ -219,6 +245,8 @@ impl LiveSource {
 
     /// Detaches every probe. What is in the rings still comes; then `fill` says `End`.
     pub fn stop(&mut self) {
+        self.tier2.detach();
+        self.links1b.detach();
         self.links.clear();
         self.stopped = true;
         // A pass begun before may have ended short of the last events.
@@ -354,6 +382,7 @@ fn config(options: &Options, types: &KernelTypes) -> Config {
         aggregate_over: options.aggregate_over,
         aggregate_window_ns: options.aggregate_window.as_nanos() as u64,
         preempt_delta: types.preempt_delta,
+        return_frame: kernel::return_frame(),
         skb_mask: SKB_SLOTS - 1,
         stacks: match options.stacks {
             StackPolicy::Off => 0,
@@ -383,7 +412,7 @@ fn ring_bytes(options: &Options, cpus: usize) -> usize {
     wanted.clamp(64 << 10, 1 << 30).next_power_of_two()
 }
 
-fn open(config: &Config, cpus: usize) -> Result<OpenObject, StartError> {
+fn open(config: &Config, cpus: usize, calls: u32) -> Result<OpenObject, StartError> {
     let mut object = ObjectBuilder::default()
         .open_memory(OBJECT)
         .map_err(|e| StartError::kernel("read psc's BPF programs", &e))?;
@@ -393,6 +422,8 @@ fn open(config: &Config, cpus: usize) -> Result<OpenObject, StartError> {
             "rings" | "cpus" => map.set_max_entries(cpus as u32),
             "paths" => map.set_max_entries((cpus * PATHS) as u32),
             "skbs" => map.set_max_entries(SKB_SLOTS),
+            "chains" => map.set_max_entries((cpus * wire::CHAINS) as u32),
+            "calls" => map.set_max_entries(calls),
             "aggregates" => map.set_max_entries((cpus * wire::AGGREGATES) as u32),
             // libbpf prefixes some section maps with the object's name.
             name if name.ends_with(".rodata.config") => {
@@ -407,33 +438,60 @@ fn open(config: &Config, cpus: usize) -> Result<OpenObject, StartError> {
 
 /// Loads what can be loaded: when the verifier of this kernel refuses a program, that probe fails
 /// and the others stay.
-fn load(config: &Config, cpus: usize, status: &mut [ProbeStatus]) -> Result<Object, StartError> {
+fn load(
+    config: &Config,
+    cpus: usize,
+    status: &mut [ProbeStatus],
+    tier2: &mut Tier2,
+    links1b: &mut NetfilterLinks,
+) -> Result<Object, StartError> {
     libbpf_rs::set_print(None);
-    let mut object = open(config, cpus)?;
-    attach::set_autoload(&mut object, status);
+    let calls = if tier2.wants_any() { CALLS } else { 1 };
+    let others = |tier2: &Tier2, links1b: &NetfilterLinks| {
+        let mut others = tier2.programs();
+        others.extend(links1b.programs());
+        others
+    };
+    let mut object = open(config, cpus, calls)?;
+    attach::set_autoload(&mut object, status, &others(tier2, links1b));
     let first = match object.load() {
         Ok(object) => return Ok(object),
         Err(e) => e,
     };
     let mut refused = 0;
+    // What every kernel has comes first: only if that loads alone, the others are to blame.
+    let wanted = others(tier2, links1b);
+    let mut base = open(config, cpus, calls)?;
+    attach::set_autoload(&mut base, status, &[]);
+    let base_loads = !wanted.is_empty() && base.load().is_ok();
+    let nothing = vec![ProbeStatus::Unwanted; status.len()];
     for number in 0..status.len() {
-        if status[number] != ProbeStatus::Attached {
+        if base_loads || status[number] != ProbeStatus::Attached {
             continue;
         }
-        let mut alone = vec![ProbeStatus::Unwanted; status.len()];
+        let mut alone = nothing.clone();
         alone[number] = ProbeStatus::Attached;
-        let mut object = open(config, cpus)?;
-        attach::set_autoload(&mut object, &alone);
+        let mut object = open(config, cpus, calls)?;
+        attach::set_autoload(&mut object, &alone, &[]);
         if let Err(e) = attach::load_with_reason(object) {
             status[number] = ProbeStatus::Failed(e);
+            refused += 1;
+        }
+    }
+    for name in wanted {
+        let mut object = open(config, cpus, calls)?;
+        attach::set_autoload(&mut object, &nothing, &[name]);
+        if let Err(e) = attach::load_with_reason(object) {
+            tier2.refused(name, &e);
+            links1b.refused(name, &e);
             refused += 1;
         }
     }
     if refused == 0 || !status.contains(&ProbeStatus::Attached) {
         return Err(StartError::kernel("load psc's BPF programs", &first));
     }
-    let mut object = open(config, cpus)?;
-    attach::set_autoload(&mut object, status);
+    let mut object = open(config, cpus, calls)?;
+    attach::set_autoload(&mut object, status, &others(tier2, links1b));
     object.load().map_err(|e| StartError::kernel("load psc's BPF programs", &e))
 }
 

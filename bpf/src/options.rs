@@ -84,6 +84,10 @@ impl Exclude {
 pub struct Options {
     /// Which probes.
     pub profile: Profile,
+    /// Whether to probe the functions of the stack, too (tier 2), where the kernel lets us.
+    pub functions: bool,
+    /// Whether to be the first and last hook of netfilter in this namespace (tier 1b).
+    pub netfilter: bool,
     /// When stacks are taken.
     pub stacks: StackPolicy,
     /// When packet bytes are taken.
@@ -116,6 +120,8 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             profile: Profile::Default,
+            functions: false,
+            netfilter: false,
             stacks: StackPolicy::Learn,
             bytes: BytesMode::Once,
             snaplen: Some(128),

@@ -86,6 +86,15 @@ impl Symbols {
         self.table.sort_by_key(|&(address, _)| address);
     }
 
+    /// Functions whose name `wanted` takes, with their modules; a name can come more than once.
+    pub(crate) fn functions(&self, wanted: &dyn Fn(&str) -> bool) -> Vec<(String, String)> {
+        let named = self.names.lines().filter_map(|line| {
+            let (name, module) = line.split_once('\t').unwrap_or((line, ""));
+            wanted(name).then(|| (name.to_owned(), module.to_owned()))
+        });
+        named.collect()
+    }
+
     /// Name (with module after a tab) and offset of an address.
     fn find(&self, address: u64) -> Option<(&str, u64)> {
         let after = self.table.partition_point(|&(start, _)| start <= address);

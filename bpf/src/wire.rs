@@ -9,7 +9,9 @@ pub(crate) const PATHS: usize = 4096;
 /// Path keys whose sampling can be raised.
 pub(crate) const LEVELS: usize = 16384;
 /// Probes there is room to count losses for.
-pub(crate) const PROBES: usize = 64;
+pub(crate) const PROBES: usize = 256;
+/// Chains that each CPU remembers to have named.
+pub(crate) const CHAINS: usize = 64;
 /// Aggregated drops per CPU.
 pub(crate) const AGGREGATES: usize = 64;
 
@@ -20,6 +22,12 @@ pub(crate) mod kind {
     pub(crate) const REPEATED: u8 = 3;
     pub(crate) const STACK: u8 = 4;
     pub(crate) const TASK: u8 = 5;
+    pub(crate) const ENTRY: u8 = 6;
+    pub(crate) const CALL: u8 = 7;
+    pub(crate) const RETURN: u8 = 8;
+    pub(crate) const LINEAGE: u8 = 9;
+    pub(crate) const CHAIN: u8 = 10;
+    pub(crate) const HOOK: u8 = 11;
 }
 
 /// `psc_head.payload`.
@@ -117,6 +125,8 @@ mirror! {
     }
     /// A task's name.
     TaskRecord = psc_task_record { head = head: Head, pid = pid: u32, pad = pad: u32, cgroup = cgroup: u64, comm = comm: [u8; 16] }
+    /// A chain of firewall rules.
+    ChainRecord = psc_chain_record { head = head: Head, address = address: u64, table = table: [u8; 32], chain = chain: [u8; 32] }
     /// Totals of one kind of drop.
     Aggregate = psc_aggregate {
         location = location: u64, reason = reason: u32, netns = netns: u32, ifindex = ifindex: u32, epoch = epoch: u32,
@@ -127,12 +137,14 @@ mirror! {
     Cpu = psc_cpu {
         seq = seq: u64, ring_full = ring_full: u64, missed_stacks = missed_stacks: u64,
         unreadable = unreadable: u64, filtered = filtered: u64, aggregated = aggregated: u64,
+        lost_returns = lost_returns: u64,
         samples = samples: u32, sending = sending: u32, depth = depth: u64, preempt_count = preempt_count: u64, lost = lost: [u64; PROBES],
     }
     /// What is fixed before load.
     Config = psc_config {
         snaplen = snaplen: u32, aggregate_over = aggregate_over: u32,
         aggregate_window_ns = aggregate_window_ns: u64, preempt_delta = preempt_delta: i64,
+        return_frame = return_frame: i64,
         skb_mask = skb_mask: u32, stacks = stacks: u8, bytes_always = bytes_always: u8,
         empty = empty: u8, filtering = filtering: u8,
         consume_has_location = consume_has_location: u8, free_has_socket = free_has_socket: u8,

@@ -14,6 +14,7 @@ Examples:
   psc record -i eth0 --for 10s -o web.psc      one interface, ten seconds
   psc record -o curl.psc -- curl -s http://10.0.0.2/
   psc record -f 'tcp.port == 443' -o tls.psc   one service only
+  psc record --functions --for 2s -o deep.psc  every function on the way, with verdicts
   psc record --ring 60s -o last.psc            keep the last minute; write on SIGUSR1 or exit
   psc record --rotate-size 1GiB --keep 24 -o web.psc   web.0001.psc, web.0002.psc, ...
   ssh server psc record --for 5s -o - > server.psc     that ssh connection is left out
@@ -61,6 +62,22 @@ pub(crate) struct RecordArgs {
     /// How many probes: `default`, or `full` with all that this kernel has
     #[arg(long, value_name = "NAME", default_value = "default")]
     pub(crate) profile: Profile,
+    /// Also probe the functions of the stack: exact paths, verdicts and times
+    ///
+    /// Entry, and return where it says something, of some 130 functions from driver to socket: netfilter hooks
+    /// with table, chain and verdict, conntrack, NAT, routing, forwarding, fragments, tunnels, and which packet
+    /// was cloned, copied, cut or merged into which. Needs a kernel with kprobe.multi, fentry or kprobes; what cannot
+    /// be probed is listed in the recording. Costs several times what the default probes do: for finding
+    /// a fault, not for every day.
+    #[arg(long)]
+    pub(crate) functions: bool,
+    /// Also see packets before and after all netfilter hooks of this namespace
+    ///
+    /// Makes psc the first and the last hook of every IPv4 and IPv6 hook (Linux 6.4 and later), so that the time
+    /// between is netfilter's and a packet that does not come out was kept there. psc's hooks accept everything,
+    /// but they are hooks: part of the path while they are there.
+    #[arg(long)]
+    pub(crate) netfilter_links: bool,
     /// Which events get a kernel stack
     #[arg(long, value_name = "POLICY", default_value = "learn")]
     pub(crate) stacks: StackPolicy,

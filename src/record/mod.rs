@@ -95,7 +95,8 @@ pub(crate) fn run(args: &RecordArgs, console: Console) -> anyhow::Result<Verdict
             console.detail(&format!("{} is not observed: {why}", probe.name));
         }
     }
-    let shortcomings = privileges.shortcomings();
+    let mut shortcomings = privileges.shortcomings();
+    shortcomings.extend(unprobed(source.manifest()));
     for shortcoming in &shortcomings {
         console.note(shortcoming);
     }
@@ -168,6 +169,28 @@ pub(crate) fn run(args: &RecordArgs, console: Console) -> anyhow::Result<Verdict
     Ok(Verdict::Clean)
 }
 
+/// That functions or netfilter links were asked for and this kernel has none, with the reason.
+fn unprobed(manifest: &Manifest) -> Vec<String> {
+    let mut said = Vec::new();
+    for (what, tier) in [("no function of the stack", false), ("no netfilter hook", true)] {
+        // Tracepoints are named with their subsystem; functions have none.
+        let of_tier = |name: &str| match name.split_once(':') {
+            Some((subsystem, _)) => tier && subsystem == "netfilter",
+            None => !tier,
+        };
+        let probes = || manifest.probes.iter().filter(|probe| of_tier(&probe.name));
+        let why = probes().find_map(|probe| match &probe.status {
+            ProbeStatus::Failed(why) => Some(why),
+            ProbeStatus::Attached | ProbeStatus::Unwanted => None,
+        });
+        let none = probes().all(|probe| probe.status != ProbeStatus::Attached);
+        if let Some(why) = why.filter(|_| none) {
+            said.push(format!("{what} can be probed on this kernel ({why}); recording without"));
+        }
+    }
+    said
+}
+
 fn options(args: &RecordArgs, to_stdout: bool) -> Options {
     let exclude = to_stdout.then(ssh::connection).flatten().map(|tuple| Exclude {
         protocol: tuple.protocol,
@@ -179,6 +202,8 @@ fn options(args: &RecordArgs, to_stdout: bool) -> Options {
             Profile::Default => psc_bpf::Profile::Default,
             Profile::Full => psc_bpf::Profile::Full,
         },
+        functions: args.functions,
+        netfilter: args.netfilter_links,
         stacks: match args.stacks {
             StackPolicy::Learn => psc_bpf::StackPolicy::Learn,
             StackPolicy::All => psc_bpf::StackPolicy::All,

@@ -47,7 +47,7 @@ impl Recording {
             all
         });
         let recording = Self { child, stderr: Some(stderr), path: path.to_owned() };
-        let ready = is_ready.recv_timeout(Duration::from_secs(30));
+        let ready = is_ready.recv_timeout(Duration::from_mins(2));
         assert!(ready.is_ok(), "psc record did not get ready: {}", recording.stop().1);
         recording
     }
@@ -69,7 +69,7 @@ impl Recording {
             if let Some(status) = self.child.try_wait().expect("wait") {
                 break status;
             }
-            if began.elapsed() > Duration::from_mins(1) {
+            if began.elapsed() > Duration::from_mins(2) {
                 let _ = self.child.kill();
             }
             std::thread::sleep(Duration::from_millis(10));

@@ -20,7 +20,7 @@ use crate::{command, root, setup};
 const KERNELS: &[(&str, &str)] = &[("6.1", "bookworm"), ("6.12", "bookworm-backports")];
 
 /// Test programs of the `psc` package that make sense on another kernel.
-const TESTS: &[&str] = &["drops", "attribution"];
+const TESTS: &[&str] = &["drops", "attribution", "functions"];
 
 /// What the tests call inside the guest.
 const TOOLS: &[&str] = &["ip", "nft", "ping"];
@@ -32,20 +32,20 @@ const MODULES: &[&str] = &["veth", "nf_tables", "nft_ct", "nft_chain_nat", "sch_
 const PATIENCE: Duration = Duration::from_mins(15);
 
 pub(crate) fn run(args: &[String]) -> Result<()> {
-    let wanted: Vec<_> = KERNELS
-        .iter()
-        .filter(|(series, _)| args.is_empty() || args.iter().any(|arg| arg == series))
-        .collect();
-    if wanted.is_empty() {
-        let known: Vec<_> = KERNELS.iter().map(|(series, _)| *series).collect();
-        bail!("no kernel of {args:?} is known here; known: {}", known.join(", "));
+    let tests = chosen(TESTS, args);
+    let series: Vec<&str> = KERNELS.iter().map(|(series, _)| *series).collect();
+    let wanted = chosen(&series, args);
+    if let Some(unknown) =
+        args.iter().find(|arg| !series.contains(&arg.as_str()) && !TESTS.contains(&arg.as_str()))
+    {
+        bail!("{unknown} is no kernel ({}) and no test ({})", series.join(", "), TESTS.join(", "));
     }
     let missing = setup::ensure(setup::Purpose::Kernels)?;
     ensure!(missing.missing.is_empty(), "install what is missing first:\n  {}", missing.line());
     let work = root()?.join("target/kernels");
-    let programs = build_tests()?;
+    let programs = build_tests(&tests)?;
     let mut failed = Vec::new();
-    for (series, suite) in wanted {
+    for (series, suite) in KERNELS.iter().filter(|(series, _)| wanted.contains(series)) {
         let kernel = Kernel::fetch(&work, series, suite)?;
         println!("== {} under emulation", kernel.release);
         let image = initramfs(&work, &kernel, &programs)?;
@@ -60,6 +60,13 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     }
     ensure!(failed.is_empty(), "the capture tests failed on {}", failed.join(", "));
     Ok(())
+}
+
+/// Those of `known` that the arguments name; all when they name none.
+fn chosen<'a>(known: &[&'a str], args: &[String]) -> Vec<&'a str> {
+    let named: Vec<&str> =
+        known.iter().copied().filter(|name| args.iter().any(|arg| arg == name)).collect();
+    if named.is_empty() { known.to_vec() } else { named }
 }
 
 /// A kernel package, unpacked.
@@ -183,10 +190,10 @@ fn mirror() -> Result<String> {
 type Program = PathBuf;
 
 /// Builds psc and the test programs and returns where they are.
-fn build_tests() -> Result<Vec<Program>> {
+fn build_tests(tests: &[&str]) -> Result<Vec<Program>> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["test", "--quiet", "--no-run", "--message-format=json", "--bin", "psc"]);
-    for test in TESTS {
+    for test in tests {
         cargo.args(["--test", test]);
     }
     cargo.current_dir(root()?).stderr(Stdio::inherit());
@@ -200,7 +207,7 @@ fn build_tests() -> Result<Vec<Program>> {
     }
     // Tests run the program itself, which cargo leaves beside `deps`.
     programs.insert(root()?.join("target/debug/psc"));
-    ensure!(programs.len() > TESTS.len(), "cargo named only {programs:?}");
+    ensure!(programs.len() > tests.len(), "cargo named only {programs:?}");
     Ok(programs.into_iter().collect())
 }
 

@@ -37,7 +37,7 @@ usage: cargo xtask <command>
                                    capture below DIR [default: testdata/captures]
   golden [NAME…]                   record testdata/recordings (and captures) anew; then look at
                                    what changes with UPDATE_GOLDEN=1 cargo test --test golden
-  kernels [6.1 6.12]               the capture tests on Debian's stock kernels, under emulation
+  kernels [6.1 6.12] [TEST…]       the capture tests on Debian's stock kernels, under emulation
 ";
 
 fn main() -> ExitCode {

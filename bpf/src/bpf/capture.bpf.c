@@ -20,6 +20,8 @@
 #include "skb_path.h"
 #include "sock_path.h"
 #include "link_path.h"
+#include "functions.h"
+#include "netfilter.h"
 
 /* bpf_get_stack() and the per-CPU variables are for GPL-compatible programs. MIT is one. */
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
@@ -33,6 +35,7 @@ const volatile struct psc_wire {
 	struct psc_tuple tuple;
 	struct psc_stack_record stack;
 	struct psc_task_record task;
+	struct psc_chain_record chain;
 	struct psc_aggregate aggregate;
 	struct psc_cpu cpu;
 	struct psc_filter filter;

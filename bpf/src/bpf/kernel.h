@@ -7,6 +7,9 @@
 #ifndef PSC_KERNEL_H
 #define PSC_KERNEL_H
 
+/* For bpf_tracing.h: registers have the kernel's own names. */
+#define __VMLINUX_H__
+
 typedef unsigned char __u8;
 typedef signed char __s8;
 typedef unsigned short __u16;
@@ -32,6 +35,7 @@ enum {
 	BPF_MAP_TYPE_RINGBUF = 27,
 };
 enum { BPF_F_MMAPABLE = 1U << 10 };
+enum { BPF_NOEXIST = 1 };
 enum { BPF_RB_NO_WAKEUP = 1ULL << 0 };
 
 /* Stable numbers of the socket and link interfaces. */
@@ -125,6 +129,7 @@ struct tcp_sock {
 };
 
 struct sk_buff {
+	struct sk_buff *next;
 	struct net_device *dev;
 	struct sock *sk;
 	unsigned int len;
@@ -151,6 +156,7 @@ struct skb_shared_info {
 	unsigned short gso_size;
 	unsigned short gso_segs;
 	unsigned int gso_type;
+	struct sk_buff *frag_list;
 };
 
 struct netdev_queue {
@@ -227,6 +233,51 @@ struct net_bridge_port {
 	struct net_device *dev;
 };
 
+struct nf_hook_state {
+	__u8 hook;
+	__u8 pf;
+};
+
+struct bpf_nf_ctx {
+	const struct nf_hook_state *state;
+	struct sk_buff *skb;
+};
+
+struct nft_table {
+	char *name;
+};
+
+struct nft_chain {
+	struct nft_table *table;
+	char *name;
+};
+
+struct xt_table {
+	char name[32];
+};
+
+struct ip_fraglist_iter {
+	struct sk_buff *frag;
+};
+
+/* Registers as bpf_tracing.h calls them. */
+#if defined(__TARGET_ARCH_x86)
+struct pt_regs {
+	unsigned long di, si, dx, cx, r8, r9, bp, ax, sp, ip;
+};
+#elif defined(__TARGET_ARCH_arm64)
+struct user_pt_regs {
+	__u64 regs[31];
+	__u64 sp;
+	__u64 pc;
+};
+struct pt_regs {
+	__u64 regs[31];
+	__u64 sp;
+	__u64 pc;
+};
+#endif
+
 struct rq {
 	int cpu;
 };
@@ -240,6 +291,7 @@ struct sched_entity {
 };
 
 struct task_struct {
+	int pid;
 	__u32 self_exec_id;
 	struct sched_entity se;
 };

@@ -56,6 +56,10 @@ enum psc_probe {
 	PROBE_FDB_ADD,
 	PROBE_FDB_EXTERNAL,
 	PROBE_COUNT,
+	/* Not tracepoints: psc's own netfilter links. The functions of ../functions.rs follow. */
+	PROBE_NETFILTER_FIRST = PROBE_COUNT,
+	PROBE_NETFILTER_LAST,
+	PROBE_FUNCTIONS,
 };
 
 #endif

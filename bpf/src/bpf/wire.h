@@ -16,7 +16,9 @@
 /* Path keys whose sampling userspace may raise; indexed by hash. */
 #define PSC_LEVELS 16384
 /* Probes there is room to count losses for. */
-#define PSC_PROBES 64
+#define PSC_PROBES 256
+/* Firewall chains whose names each CPU remembers to have told. */
+#define PSC_CHAINS 64
 /* Aggregated drops per CPU, direct mapped. */
 #define PSC_AGGREGATES 64
 
@@ -31,6 +33,18 @@ enum psc_type {
 	PSC_STACK = 4,
 	/* psc_task_record */
 	PSC_TASK = 5,
+	/* A function was entered, and no more will be seen of the call. */
+	PSC_ENTRY = 6,
+	/* A function was entered, and its return is probed. */
+	PSC_CALL = 7,
+	/* It returned: arg[0] is what, arg[1] when it was entered. */
+	PSC_RETURN = 8,
+	/* `skb` and the one at arg[0] belong together; the probe says how. */
+	PSC_LINEAGE = 9,
+	/* psc_chain_record */
+	PSC_CHAIN = 10,
+	/* psc's own netfilter link saw the skb: arg[0] is family | hook << 8, arg[1] the priority. */
+	PSC_HOOK = 11,
 };
 
 /* psc_record.payload: what follows the record. */
@@ -67,6 +81,10 @@ enum psc_stacks {
 	PSC_STACKS_ALL = 2,
 	PSC_STACKS_DROPS = 3,
 };
+
+/* Priorities of psc's netfilter links: the outermost that the kernel gives away. */
+#define PSC_HOOK_FIRST (-2147483647)
+#define PSC_HOOK_LAST 2147483646
 
 struct psc_tuple {
 	/* Network order; IPv4 in the first four bytes. */
@@ -142,6 +160,14 @@ struct psc_task_record {
 	__u8 comm[16];
 };
 
+/* A chain of firewall rules; `payload` of the head is 1 for nft, 0 for iptables. */
+struct psc_chain_record {
+	struct psc_head head;
+	__u64 address;
+	__u8 table[32];
+	__u8 chain[32];
+};
+
 /* Totals of one kind of drop beyond the threshold; they only grow while `epoch` stays. */
 struct psc_aggregate {
 	__u64 location;
@@ -166,6 +192,8 @@ struct psc_cpu {
 	__u64 unreadable;
 	__u64 filtered;
 	__u64 aggregated;
+	/* Calls of probed functions whose return never came. */
+	__u64 lost_returns;
 	__u32 samples;
 	/* Path key of the transmit this CPU is in, or was in last. */
 	__u32 sending;
@@ -187,6 +215,11 @@ struct psc_config {
 	 * says; 0 when the count is elsewhere. See context.h.
 	 */
 	__s64 preempt_delta;
+	/*
+	 * Where else a return may find its call: kernels since 6.14 show returning functions a stack that
+	 * is this much lower. 0 looks nowhere else.
+	 */
+	__s64 return_frame;
 	/* Slots of the skb cache - 1; a power of two - 1. */
 	__u32 skb_mask;
 	/* enum psc_stacks */

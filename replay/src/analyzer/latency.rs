@@ -5,6 +5,7 @@ use psc_formats::event::DeviceId;
 use psc_formats::manifest::{Origin, ProbeStatus};
 use psc_formats::{Event, EventKind, Manifest};
 
+use super::calls::Calls;
 use crate::engine::{ClosedJourney, Outcome};
 use crate::view::analyze::LayerLatency;
 use crate::view::trace::Latency;
@@ -67,6 +68,7 @@ const SPANS: &[Text] = &[
 #[derive(Debug, Default)]
 pub(super) struct Latencies {
     histograms: [Option<Histogram<u64>>; SPANS.len()],
+    calls: Calls,
 }
 
 impl Latencies {
@@ -75,7 +77,7 @@ impl Latencies {
         if slot.is_none() {
             // Three digits is a valid precision, so this cannot fail; and if it did, the row would
             // say "unavailable" rather than lie.
-            *slot = Histogram::new(3).ok();
+            *slot = histogram();
         }
         if let Some(histogram) = slot {
             // Grows as needed; it refuses nothing that fits an address space.
@@ -85,7 +87,8 @@ impl Latencies {
 
     /// Takes the spans of one journey. Each pairing needs both ends on the same device, and the
     /// nearest earlier start: a packet sent through a VLAN device is queued twice.
-    pub(super) fn journey(&mut self, journey: &ClosedJourney) {
+    pub(super) fn journey(&mut self, journey: &ClosedJourney, manifest: &Manifest) {
+        self.calls.journey(journey, manifest);
         let mut open = Open::default();
         for event in &journey.steps {
             self.step(&mut open, event, journey.outcome);
@@ -181,6 +184,11 @@ impl Latencies {
                     histogram: histogram.as_ref().map(buckets).unwrap_or_default(),
                 }
             })
+            // What function probes time of the way to the queue is told by their own rows.
+            .filter(|row| {
+                !(self.calls.has_send() && row.from == SPANS[Span::SocketToQueue as usize].from)
+            })
+            .chain(self.calls.rows(manifest))
             .collect()
     }
 }
@@ -217,6 +225,28 @@ fn unavailable(text: &Text, manifest: &Manifest) -> String {
         }
     }
     "no packet passed both probes".to_owned()
+}
+
+pub(super) fn histogram() -> Option<Histogram<u64>> {
+    Histogram::new(3).ok()
+}
+
+/// A row of times that were measured.
+pub(super) fn row(
+    direction: &str,
+    from: &str,
+    to: &str,
+    note: &str,
+    times: &Histogram<u64>,
+) -> LayerLatency {
+    LayerLatency {
+        direction: direction.to_owned(),
+        from: from.to_owned(),
+        to: to.to_owned(),
+        note: note.to_owned(),
+        latency: percentiles(times),
+        histogram: buckets(times),
+    }
 }
 
 fn percentiles(histogram: &Histogram<u64>) -> Latency {
@@ -287,7 +317,8 @@ mod tests {
             sample::event(9_900, EventKind::CopyToUser { bytes: 10 }).device(2),
             sample::event(10_750, EventKind::Consume { location: SymbolId(0) }).device(2),
         ];
-        latencies.journey(&sample::journey(1, steps.map(Into::into).to_vec()));
+        latencies
+            .journey(&sample::journey(1, steps.map(Into::into).to_vec()), &Manifest::default());
         let rows = latencies.rows(&Manifest { origin: Origin::Kernel, ..Manifest::default() });
         for (span, expected) in [
             (Span::QueueToDriver, 700),
@@ -340,7 +371,8 @@ mod tests {
             sample::event(30, EventKind::TransmitStart {}).device(2),
             sample::event(900, EventKind::Consume { location: SymbolId(0) }).device(2),
         ];
-        latencies.journey(&sample::journey(1, steps.map(Into::into).to_vec()));
+        latencies
+            .journey(&sample::journey(1, steps.map(Into::into).to_vec()), &Manifest::default());
         let rows = latencies.rows(&Manifest::default());
         assert_eq!(row(&rows, Span::ReceiveToConsume).latency.count, 0);
     }

@@ -4,6 +4,7 @@
 //! skbs and wire segments are told apart; what these probes cannot see is "unavailable" with the
 //! reason, never 0; network loss, kernel drops and recorder loss are never added up.
 
+mod calls;
 mod counters;
 mod drops;
 mod findings;
@@ -204,7 +205,7 @@ impl Observer for Analyzer {
         // A listener's clone went nowhere as a packet.
         if !journey.clone {
             self.volume.journey(journey);
-            self.latencies.journey(journey);
+            self.latencies.journey(journey, world.manifest);
         }
         self.series.journey(journey);
         self.drops.journey(journey);

@@ -204,6 +204,10 @@ fn notices(tables: &Tables, order: OrderCounts, journeys: JourneyCounts) -> Vec<
             "driver answers (net_dev_xmit) whose transmit was not seen belong to no journey",
         ),
         (
+            tables.loss.as_ref().map_or(0, |loss| loss.lost_returns),
+            "calls of probed functions were not seen to return: they have no time and no result",
+        ),
+        (
             journeys.functions_unplaced,
             "events of function probes belong to no journey: no other probe saw their packet, or it was over",
         ),
