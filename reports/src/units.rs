@@ -84,6 +84,14 @@ pub(crate) fn probe_name(probe: &str) -> &str {
     probe.rsplit_once(':').map_or(probe, |(_, name)| name)
 }
 
+/// Half of the Earth's greatest circle, kilometres: nothing is farther away.
+const FARTHEST_KM: u64 = 20_038;
+
+/// How far away something is at most: `7,114 km`; `anywhere` where the bound says nothing.
+pub fn distance_bound(km: u64) -> String {
+    if km >= FARTHEST_KM { "anywhere".to_owned() } else { format!("{} km", count(km)) }
+}
+
 /// Bytes, in powers of 1000: `74 B`, `1.50 kB`, `3.40 MB`.
 pub fn bytes(value: u64) -> String {
     if value < 1_000 {
@@ -233,6 +241,8 @@ mod tests {
         assert_eq!(percent(5, 5), "100 %");
         assert_eq!(percent(0, 0), "–");
         assert_eq!(percent(1, 3), "33.3 %");
+        assert_eq!(distance_bound(7_114), "7,114 km");
+        assert_eq!(distance_bound(123_853), "anywhere");
         assert_eq!(percent(u64::MAX, u64::MAX), "100 %");
         assert_eq!(bit_rate(1_250_000_000, 1_000_000_000), "10.0 Gbit/s");
         assert_eq!(bit_rate(1, 0), "–");

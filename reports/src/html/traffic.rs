@@ -266,10 +266,10 @@ pub(super) fn peers(report: &Report<'_>) -> Section {
     let rows = locate.peers.iter().map(|peer| {
         let ttls: Vec<String> =
             peer.ttls.iter().take(4).map(|(ttl, times)| format!("{ttl} ({times})")).collect();
-        let maybe = |value: Option<u64>, unit: &str| {
+        let maybe = |value: Option<u64>, words: fn(u64) -> String| {
             value.map_or_else(
                 || Cell::text(""),
-                |value| Cell::sorted(html! { (units::count(value)) (unit) }, value),
+                |value| Cell::sorted(html! { (words(value)) }, value),
             )
         };
         let country = if peer.country_name.is_empty() { &peer.country } else { &peer.country_name };
@@ -282,10 +282,10 @@ pub(super) fn peers(report: &Report<'_>) -> Section {
             Cell::bytes(peer.bytes.0),
             Cell::bytes(peer.bytes.1),
             Cell::text(&ttls.join(", ")),
-            maybe(peer.hops_estimate.map(u64::from), ""),
+            maybe(peer.hops_estimate.map(u64::from), units::count),
             Cell::maybe_duration(peer.rtt.map(|(min, _, _)| min)),
             Cell::maybe_duration(peer.rtt.map(|(_, median, _)| median)),
-            maybe(peer.distance_bound_km, " km"),
+            maybe(peer.distance_bound_km, units::distance_bound),
         ];
         Row { id: ids.fresh(escape::anchor("peer", &peer.address)), span: None, cells }
     });

@@ -65,7 +65,7 @@ pub fn locate(view: &LocateView, style: Style, out: &mut impl Write) -> fmt::Res
             peer.hops_estimate.map(|hops| hops.to_string()).unwrap_or_default(),
             time(|rtt| rtt.min),
             time(|rtt| rtt.p50),
-            peer.distance_bound_km.map(|km| format!("{} km", units::count(km))).unwrap_or_default(),
+            peer.distance_bound_km.map(units::distance_bound).unwrap_or_default(),
             time(|rtt| rtt.p90),
             rtt.and_then(|rtt| rtt.jitter_rfc3550).map(units::duration).unwrap_or_default(),
             of.to_owned(),
