@@ -1,4 +1,4 @@
-//! Compiles the BPF programs and generates their skeleton; nothing to do off Linux.
+//! Compiles the BPF programs and generates their skeletons; nothing to do off Linux.
 
 #[cfg(target_os = "linux")]
 fn main() {
@@ -9,20 +9,24 @@ fn main() {
         return;
     }
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    libbpf_cargo::SkeletonBuilder::new()
-        .source("src/bpf/capture.bpf.c")
-        .obj(out.join("capture.bpf.o"))
-        // v3 has 32-bit jumps and fetching atomics; every kernel with the ring buffer runs it.
-        .clang_args([
-            "-mcpu=v3",
-            "-Wall",
-            "-Wextra",
-            "-Wno-unused-parameter",
-            "-Wno-sign-compare",
-            "-Wno-missing-field-initializers",
-        ])
-        .build_and_generate(out.join("capture.skel.rs"))
-        .expect("compile src/bpf/capture.bpf.c (needs clang 14 or later)");
+    for name in ["capture", "guard"] {
+        libbpf_cargo::SkeletonBuilder::new()
+            .source(format!("src/bpf/{name}.bpf.c"))
+            .obj(out.join(format!("{name}.bpf.o")))
+            // v3 has 32-bit jumps and fetching atomics; every kernel with the ring buffer runs it.
+            .clang_args([
+                "-mcpu=v3",
+                "-Wall",
+                "-Wextra",
+                "-Wno-unused-parameter",
+                "-Wno-sign-compare",
+                "-Wno-missing-field-initializers",
+            ])
+            .build_and_generate(out.join(format!("{name}.skel.rs")))
+            .unwrap_or_else(|error| {
+                panic!("compile src/bpf/{name}.bpf.c (needs clang 14 or later): {error:#}")
+            });
+    }
 }
 
 #[cfg(not(target_os = "linux"))]

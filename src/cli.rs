@@ -6,12 +6,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) mod diff;
 pub(crate) mod evidence;
+pub(crate) mod live;
 pub(crate) mod locate;
 pub(crate) mod record;
 pub(crate) mod values;
 
 pub(crate) use diff::DiffArgs;
 use evidence::{KeygenArgs, RedactArgs, SignArgs, VerifyArgs};
+pub(crate) use live::LiveArgs;
 pub(crate) use locate::{LocateArgs, PlacesArgs};
 pub(crate) use record::RecordArgs;
 pub(crate) use values::TimeRange;
@@ -77,6 +79,8 @@ pub(crate) enum Color {
 pub(crate) enum Verb {
     /// Record what the kernel does to packets (needs root)
     Record(Box<RecordArgs>),
+    /// Watch the running kernel, and try out or enforce rules (needs root)
+    Live(Box<LiveArgs>),
     /// Turn a pcap or pcapng capture into a recording
     Import(ImportArgs),
     /// Turn a recording into a format that other tools read
@@ -383,6 +387,12 @@ pub(crate) struct GuardArgs {
 pub(crate) enum GuardVerb {
     /// Run the detectors over a recording; exit status 1 when something was found
     Detect(DetectArgs),
+    /// Check a rule file: errors with line and column, or what each rule was understood as
+    Check(CheckArgs),
+    /// Show what rules would have done to a recording, and to whom: nothing is touched
+    Replay(RuleReplayArgs),
+    /// Print the reference of all fields that expressions and rules use
+    Fields,
 }
 
 /// `psc guard detect`.
@@ -396,6 +406,55 @@ Exit status: 0 nothing found, 1 findings, 2 error.")]
 pub(crate) struct DetectArgs {
     /// Recording or capture to read, `-` for standard input
     pub(crate) input: PathBuf,
+    /// Output format
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) format: TextFormat,
+    /// File to write instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) select: Select,
+}
+
+/// `psc guard check`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  psc guard check rules.toml
+  psc guard check rules.toml --format json | jq '.rules[].compiled'
+  psc guard check --schema > rules.schema.json     for an editor that knows TOML
+
+Exit status: 0 no errors, 2 an error.")]
+pub(crate) struct CheckArgs {
+    /// Rule file to check
+    #[arg(required_unless_present = "schema")]
+    pub(crate) rules: Option<PathBuf>,
+    /// Print the JSON schema of rule files, for editors
+    #[arg(long, conflicts_with = "rules")]
+    pub(crate) schema: bool,
+    /// Output format
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) format: TextFormat,
+}
+
+/// `psc guard replay`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  psc guard replay web.psc --rules rules.toml
+  psc guard replay web.psc --rules rules.toml -i eth0
+  psc guard replay web.psc --rules rules.toml --format json | jq '.healthy_packets'
+
+Exit status: 0 no healthy flow would have been hurt, 1 some would have been, 2 error.")]
+pub(crate) struct RuleReplayArgs {
+    /// Recording or capture to read, `-` for standard input
+    pub(crate) input: PathBuf,
+    /// Rule file
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) rules: PathBuf,
+    /// Ask the rules at this interface only
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) interface: Option<String>,
     /// Output format
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(crate) format: TextFormat,

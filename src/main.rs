@@ -4,8 +4,11 @@ mod cli;
 mod diff;
 mod evidence;
 mod export;
+mod guard;
 mod import;
 mod inspect;
+#[cfg(all(feature = "live", target_os = "linux"))]
+mod live;
 mod locate;
 mod output;
 #[cfg(all(feature = "live", target_os = "linux"))]
@@ -84,6 +87,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Verdict> {
             Ok(Verdict::Clean)
         }
         Verb::Record(args) => record(&args, console),
+        Verb::Live(args) => live(&args, console),
         Verb::Import(args) => import::run(&args, console),
         Verb::Export(args) => export::run(&args, console),
         Verb::Info(args) => inspect::info(&args, console),
@@ -100,6 +104,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<Verdict> {
         Verb::Report(args) => replay::report(&args, console),
         Verb::Guard(args) => match args.verb {
             GuardVerb::Detect(args) => replay::detect(&args, console),
+            GuardVerb::Check(args) => guard::check(&args, console),
+            GuardVerb::Replay(args) => guard::replay(&args, console),
+            GuardVerb::Fields => guard::fields(),
         },
     }
 }
@@ -114,6 +121,19 @@ fn record(_: &cli::RecordArgs, _: Console) -> anyhow::Result<Verdict> {
     anyhow::bail!(
         "this build cannot record: it was made without the `live` feature, which needs Linux, clang \
          and libelf; on the host to record, run `cargo build --release` and use that psc"
+    )
+}
+
+#[cfg(all(feature = "live", target_os = "linux"))]
+fn live(args: &cli::LiveArgs, console: Console) -> anyhow::Result<Verdict> {
+    live::run(args, console)
+}
+
+#[cfg(not(all(feature = "live", target_os = "linux")))]
+fn live(_: &cli::LiveArgs, _: Console) -> anyhow::Result<Verdict> {
+    anyhow::bail!(
+        "this build cannot watch a kernel: it was made without the `live` feature, which needs Linux, clang \
+         and libelf; on the host to watch, run `cargo build --release` and use that psc"
     )
 }
 

@@ -9,6 +9,7 @@ mod decode;
 mod facts;
 mod filter;
 mod functions;
+pub mod guard;
 mod ids;
 mod kernel;
 mod live;
@@ -33,4 +34,14 @@ pub use options::{BytesMode, Exclude, Options, Profile, StackPolicy, StartError}
 )]
 mod skeleton {
     include!(concat!(env!("OUT_DIR"), "/capture.skel.rs"));
+}
+
+#[allow(
+    clippy::all,
+    clippy::pedantic,
+    unreachable_pub,
+    reason = "generated; only its types are used, to check the mirror in guard/wire.rs"
+)]
+mod guard_skeleton {
+    include!(concat!(env!("OUT_DIR"), "/guard.skel.rs"));
 }

@@ -101,6 +101,8 @@ macro_rules! mirror {
     )* };
 }
 
+pub(crate) use mirror;
+
 mirror! {
     /// Start of every record.
     Head = psc_head { token = token: u32, kind = r#type: u8, probe = probe: u8, payload = payload: u8, stack = stack: u8 }

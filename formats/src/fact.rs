@@ -47,6 +47,10 @@ pub enum Fact {
     Sampling(SamplingFact),
     /// What the recorder signed so far.
     Checkpoint(CheckpointFact),
+    /// The rules that were in the kernel, from one time on.
+    Rules(RulesFact),
+    /// What these rules had done up to one time.
+    Verdicts(VerdictsFact),
     /// The recording was closed in good order.
     End(EndFact),
     /// What a prober sent towards one target, and what came back.
@@ -457,6 +461,8 @@ impl Fact {
             Self::Chain(_) => "chain",
             Self::Sampling(_) => "sampling",
             Self::Checkpoint(_) => "checkpoint",
+            Self::Rules(_) => "rules",
+            Self::Verdicts(_) => "verdicts",
             Self::End(_) => "end",
             Self::RouteProbes(_) => "route-probes",
             Self::Unknown => "unknown",
@@ -471,6 +477,8 @@ impl Fact {
             Self::Neighbours(fact) => Some(fact.at),
             Self::Counters(fact) => Some(fact.at),
             Self::Loss(fact) => Some(fact.at),
+            Self::Rules(fact) => Some(fact.at),
+            Self::Verdicts(fact) => Some(fact.at),
             Self::Probe(fact) => Some(fact.at),
             Self::Clock(fact) => Some(fact.at),
             Self::Notice(fact) => (fact.at != 0).then_some(fact.at),
@@ -488,4 +496,59 @@ impl Fact {
         }
         .map(Ns)
     }
+}
+
+/// A rule file that `psc live` put into the kernel.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RulesFact {
+    /// When it was in place, on the recording's clock.
+    pub at: u64,
+    /// Interface that it was for.
+    pub interface: String,
+    /// Where it was attached: `XDP in the driver`, `TC ingress`...
+    pub points: Vec<String>,
+    /// Packets were discarded; else only counted.
+    pub enforced: bool,
+    /// Name of the file.
+    pub file: String,
+    /// The file.
+    pub text: String,
+}
+
+/// What the rules in the kernel had done since they were put there: authoritative where replay comes to
+/// another result.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct VerdictsFact {
+    /// When this was counted, on the recording's clock.
+    pub at: u64,
+    /// Packets that rules were asked about.
+    pub asked: u64,
+    /// Packets discarded (of a dry-run: that would have been).
+    pub discarded: u64,
+    /// Packets kept by a never-block entry.
+    pub never: u64,
+    /// Packets that passed because state could not be kept.
+    pub no_state: u64,
+    /// By rule, in order of the file.
+    pub rules: Vec<RuleVerdicts>,
+}
+
+/// What one rule had done.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RuleVerdicts {
+    /// Its id.
+    pub id: String,
+    /// Packets that it acted on.
+    pub matched: u64,
+    /// Packets that it discarded itself.
+    pub discarded: u64,
+    /// Packets that its blocks discarded.
+    pub blocked: u64,
+    /// Blocks that it made.
+    pub blocks: u64,
+    /// Blocks that it did not make, their source being unproven.
+    pub unproven: u64,
 }

@@ -11,6 +11,7 @@ pub mod event;
 pub mod fact;
 pub mod flow;
 pub mod function;
+pub mod guard;
 pub mod manifest;
 pub mod open;
 pub mod packet;

@@ -5,8 +5,8 @@ use rustc_hash::FxHashMap;
 use crate::event::{DeviceId, SockId, StackId, SymbolId};
 use crate::fact::{
     ChainFact, CountersFact, DeviceFact, EndFact, Fact, LossFact, NeighboursFact, NoticeFact,
-    RouteProbesFact, RoutesFact, SamplingFact, SocketFact, StackFact, SymbolFact, SysctlsFact,
-    TaskFact,
+    RouteProbesFact, RoutesFact, RulesFact, SamplingFact, SocketFact, StackFact, SymbolFact,
+    SysctlsFact, TaskFact, VerdictsFact,
 };
 
 /// The facts of a recording so far, by id. Sources emit facts; every consumer applies them here.
@@ -40,6 +40,10 @@ pub struct Tables {
     pub chains: FxHashMap<u32, ChainFact>,
     /// How much was recorded from when on, in order; empty when all was.
     pub sampling: Vec<SamplingFact>,
+    /// Rules that were in the kernel, in order.
+    pub rules: Vec<RulesFact>,
+    /// The latest of what they had done.
+    pub verdicts: Option<VerdictsFact>,
     /// Set when the recording was closed in good order.
     pub end: Option<EndFact>,
     /// Results of route probing, in order.
@@ -64,6 +68,8 @@ impl Tables {
             Fact::Notice(f) => self.notices.push(f.clone()),
             Fact::Chain(f) => drop(self.chains.insert(f.id, f.clone())),
             Fact::Sampling(f) => self.sampling.push(f.clone()),
+            Fact::Rules(f) => self.rules.push(f.clone()),
+            Fact::Verdicts(f) => self.verdicts = Some(f.clone()),
             Fact::End(f) => self.end = Some(f.clone()),
             Fact::RouteProbes(f) => self.route_probes.push(f.clone()),
             Fact::Probe(_) | Fact::Clock(_) | Fact::Checkpoint(_) | Fact::Unknown => {}

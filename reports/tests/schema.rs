@@ -14,13 +14,15 @@ use std::path::{Path, PathBuf};
 use psc_replay::view::SCHEMA;
 use serde_json::{Map, Value, json};
 
-const VIEWS: [(&str, &str); 6] = [
+const VIEWS: [(&str, &str); 8] = [
     ("trace", "TraceView"),
     ("analyze", "AnalyzeView"),
     ("locate", "LocateView"),
     ("detect", "DetectView"),
     ("info", "InfoView"),
     ("diff", "DiffView"),
+    ("check", "CheckView"),
+    ("rule-replay", "RuleReplayView"),
 ];
 
 fn root() -> PathBuf {
@@ -278,6 +280,8 @@ fn printed(kind: &str) -> Value {
         "detect" => psc_reports::json(kind, &fixtures::detect()),
         "info" => psc_reports::json(kind, &fixtures::info()),
         "diff" => psc_reports::json(kind, &fixtures::diff()),
+        "check" => psc_reports::json(kind, &fixtures::check()),
+        "rule-replay" => psc_reports::json(kind, &fixtures::rule_replay()),
         _ => unreachable!("{kind}"),
     };
     serde_json::from_str(&text).unwrap()

@@ -57,6 +57,8 @@ impl Carry {
             | Fact::Checkpoint(_)
             | Fact::End(_)
             | Fact::RouteProbes(_)
+            | Fact::Rules(_)
+            | Fact::Verdicts(_)
             | Fact::Unknown => {}
         }
     }

@@ -139,6 +139,8 @@ impl Chooser {
             | Fact::Chain(_)
             | Fact::Sampling(_)
             | Fact::Checkpoint(_)
+            | Fact::Rules(_)
+            | Fact::Verdicts(_)
             | Fact::End(_)
             | Fact::RouteProbes(_)
             | Fact::Unknown => {}

@@ -226,7 +226,7 @@ fn options(args: &RecordArgs, to_stdout: bool) -> Options {
 }
 
 /// This process's command line, quoted where a shell would need it.
-fn command_line() -> String {
+pub(crate) fn command_line() -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
     let words = std::env::args_os().map(|word| {
         let word = word.to_string_lossy();

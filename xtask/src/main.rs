@@ -35,6 +35,8 @@ usage: cargo xtask <command>
                                    what recording costs, bytes on disk, events per second
   oracle [DIR]                     compare psc's view of TCP with tshark's and tcptrace's on every
                                    capture below DIR [default: testdata/captures]
+                                   what recording costs, bytes on disk, events per second,
+                                   what rules cost a packet
   golden [NAME…]                   record testdata/recordings (and captures) anew; then look at
                                    what changes with UPDATE_GOLDEN=1 cargo test --test golden
   kernels [6.1 6.12] [TEST…]       the capture tests on Debian's stock kernels, under emulation

@@ -123,6 +123,10 @@ pub(super) fn fact(fact: &mut Fact, mapping: &mut Mapping, changes: &mut Changes
                 answer.from = address(answer.from, mapping, changes);
             }
         }
+        Fact::Rules(rules) => {
+            rules.file = name("rules", &rules.file, mapping, changes);
+            rules.text = text(&rules.text, mapping, changes);
+        }
         Fact::Checkpoint(_) => {
             changes.signatures += 1;
             return false;
@@ -135,6 +139,7 @@ pub(super) fn fact(fact: &mut Fact, mapping: &mut Mapping, changes: &mut Changes
         | Fact::Loss(_)
         | Fact::Probe(_)
         | Fact::Clock(_)
+        | Fact::Verdicts(_)
         | Fact::Sampling(_) => {}
     }
     true

@@ -139,14 +139,14 @@ pub(super) fn find(name: &str) -> Option<&'static Field> {
 }
 
 /// The field whose name is nearest; the first of the table where several are.
-pub(super) fn nearest(name: &str) -> &'static str {
+pub(crate) fn nearest(name: &str) -> &'static str {
     // Nobody mistypes a name into one this long, and the distance is quadratic.
     let name: Vec<char> = name.chars().take(64).collect();
     FIELDS.iter().min_by_key(|field| distance(&name, field.name)).map_or("", |field| field.name)
 }
 
 /// Levenshtein distance.
-fn distance(a: &[char], b: &str) -> usize {
+pub(crate) fn distance(a: &[char], b: &str) -> usize {
     let mut row: Vec<usize> = (0..=a.len()).collect();
     for (i, cb) in b.chars().enumerate() {
         let mut diagonal = row[0];
@@ -214,6 +214,7 @@ pub static FIELDS: &[Field] = fields! {
     "frame" Bytes "" 0, Headers "the recorded bytes of the packet" One |s| (!s.bytes.is_empty()).then_some(Value::Bytes(s.bytes));
     "frame.len" Number "bytes" U32, Event "wire length; for events without packet bytes skb->len" One |s| s.event.map(|e| number(e.packet.map_or(e.len, |p| p.len)));
     "frame.cap_len" Number "bytes" U32, Event "bytes recorded of the packet" One |s| s.event?.packet.map(|p| number(p.caplen));
+    "frame.headers_cut" Bool "" 1, Headers "the headers go on beyond the bytes that were recorded (or, live, beyond the first 256)" One |s| s.headers.map(|h| number(h.cut));
     "frame.time_relative" Duration "" u64::MAX, Event "since the first event of the recording" One |s| s.relative().map(Value::Number);
 
     "eth" Protocol "" 0, Headers "Ethernet" One |s| s.headers?.ethernet.map(|_| number(1_u8));
@@ -301,10 +302,10 @@ pub static FIELDS: &[Field] = fields! {
     "icmpv6.code" Number "" U8, Headers "ICMPv6 code" One |s| s.icmpv6().map(|i| number(i.code));
     "icmp.quoted" Protocol "" 0, Headers "an ICMP or ICMPv6 error that quotes a packet" One |s| quoted(s).map(|_| number(1_u8));
     "icmp.quoted.proto" Number "" U8, Headers "protocol of the quoted packet" One |s| quoted(s).map(|q| number(q.tuple.protocol));
-    "icmp.quoted.ip.src" V4 "" 0, Headers "source of the quoted IPv4 packet" One |s| quoted(s).map(|q| Value::Address(q.tuple.src));
-    "icmp.quoted.ip.dst" V4 "" 0, Headers "destination of the quoted IPv4 packet" One |s| quoted(s).map(|q| Value::Address(q.tuple.dst));
-    "icmp.quoted.ipv6.src" V6 "" 0, Headers "source of the quoted IPv6 packet" One |s| quoted(s).map(|q| Value::Address(q.tuple.src));
-    "icmp.quoted.ipv6.dst" V6 "" 0, Headers "destination of the quoted IPv6 packet" One |s| quoted(s).map(|q| Value::Address(q.tuple.dst));
+    "icmp.quoted.ip.src" V4 "" 0, Headers "source of the quoted IPv4 packet" One |s| quoted(s).filter(|q| q.tuple.src.is_ipv4()).map(|q| Value::Address(q.tuple.src));
+    "icmp.quoted.ip.dst" V4 "" 0, Headers "destination of the quoted IPv4 packet" One |s| quoted(s).filter(|q| q.tuple.dst.is_ipv4()).map(|q| Value::Address(q.tuple.dst));
+    "icmp.quoted.ipv6.src" V6 "" 0, Headers "source of the quoted IPv6 packet" One |s| quoted(s).filter(|q| q.tuple.src.is_ipv6()).map(|q| Value::Address(q.tuple.src));
+    "icmp.quoted.ipv6.dst" V6 "" 0, Headers "destination of the quoted IPv6 packet" One |s| quoted(s).filter(|q| q.tuple.dst.is_ipv6()).map(|q| Value::Address(q.tuple.dst));
     "icmp.quoted.srcport" Number "" U16, Headers "source port of the quoted packet" One |s| quoted(s).map(|q| number(q.tuple.sport));
     "icmp.quoted.dstport" Number "" U16, Headers "destination port of the quoted packet" One |s| quoted(s).map(|q| number(q.tuple.dport));
     "malformed" Protocol "" 0, Headers "a header contradicts itself or the length" One |s| s.headers?.malformed.map(|_| number(1_u8));

@@ -111,7 +111,7 @@ fn other_family(word: &str) -> Option<String> {
     v6(word).map(|_| format!("{word} is an IPv6 address; the ipv6. fields have those"))
 }
 
-fn mac(word: &str) -> Option<[u8; 6]> {
+pub(crate) fn mac(word: &str) -> Option<[u8; 6]> {
     let mut mac = [0; 6];
     let mut parts = word.split(':');
     for byte in &mut mac {

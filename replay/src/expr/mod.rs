@@ -14,7 +14,7 @@
 //! assert_eq!(error.to_string(), "column 1: there is no field tcp.prot; the nearest is tcp.port");
 //! ```
 
-mod ast;
+pub(crate) mod ast;
 mod eval;
 mod fields;
 mod lex;
@@ -25,6 +25,8 @@ mod subject;
 mod tests;
 
 pub use fields::{FIELDS, Field, Scope, Type};
+pub(crate) use fields::{distance, nearest as nearest_field};
+pub(crate) use literal::mac as parse_mac;
 pub use subject::Subject;
 
 use std::fmt;
@@ -40,6 +42,11 @@ impl Expr {
     /// Parses and checks an expression.
     pub fn parse(text: &str) -> Result<Self, ExprError> {
         parse::parse(text).map(|root| Self { root })
+    }
+
+    /// Its tree, for compiling.
+    pub(crate) fn root(&self) -> &ast::Node {
+        &self.root
     }
 
     /// Whether it holds.
@@ -93,6 +100,16 @@ impl ExprError {
         let column = text[..start].chars().count() + 1;
         let width = text[start..end].chars().count().max(1);
         Self { what, column, width, text: text.to_owned() }
+    }
+
+    /// What is wrong and what would be right.
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+
+    /// How many characters are wrong, at least 1.
+    pub fn width(&self) -> usize {
+        self.width
     }
 
     /// Column of what is wrong, in characters from 1.

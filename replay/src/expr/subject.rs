@@ -1,5 +1,6 @@
 //! What an expression is asked about.
 
+use psc_formats::guard::ValueSet;
 use psc_formats::packet::{Arp, Headers, Icmp, Ipv4, Ipv6, Network, Tcp, Transport, Udp};
 use psc_formats::{Context, Event, EventKind, Ns};
 
@@ -143,4 +144,12 @@ impl<'a> Subject<'a> {
 
 fn free_tag() -> u8 {
     EventKind::Free { reason: 0, location: psc_formats::event::SymbolId(0) }.tag()
+}
+
+impl Subject<'_> {
+    /// Whether the packet's source is in one of these sets.
+    pub(crate) fn source_in(&self, narrow: &ValueSet, wide: &ValueSet) -> bool {
+        self.v4().is_some_and(|ip| narrow.contains(Some(u32::from(ip.src).into())))
+            || self.v6().is_some_and(|ip| wide.contains(Some(ip.src.into())))
+    }
 }

@@ -1,4 +1,4 @@
-//! The guarder: detectors over packets and stack events.
+//! The guarder: detectors over packets and stack events, and rules.
 
 mod arp;
 mod attempt;
@@ -9,6 +9,7 @@ mod evidence;
 mod link;
 mod network;
 mod port_scan;
+pub mod rules;
 #[cfg(test)]
 mod scene;
 mod syn_flood;

@@ -8,8 +8,10 @@ pub mod analyze;
 pub mod detect;
 pub mod diff;
 pub mod info;
+pub mod live;
 pub mod locate;
 pub mod route;
+pub mod rules;
 pub mod tcp;
 pub mod trace;
 

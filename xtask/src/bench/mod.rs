@@ -1,12 +1,14 @@
 //! `cargo xtask bench`: what psc costs and how fast it is, on this machine, with the raw numbers.
 //!
-//! Three parts: the cost of recording (paired and interleaved, so that a machine that drifts does not
-//! favour one condition), bytes on disk, and events per second. A part that cannot run here says why.
+//! Four parts: the cost of recording (paired and interleaved, so that a machine that drifts does not
+//! favour one condition), bytes on disk, events per second, and what rules cost a packet. A part that cannot run here says why.
 
 mod cost;
 #[cfg(feature = "measure")]
 mod empty;
 mod machine;
+#[cfg(feature = "measure")]
+mod rules;
 mod size;
 #[cfg(feature = "measure")]
 mod speed;
@@ -57,15 +59,15 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
             "--only" => only = options.value(name)?,
             other => bail!(
                 "bench has no option '{other}'; it has --rounds N, --seconds N and \
-                 --only cost|size|speed"
+                 --only cost|size|speed|rules"
             ),
         }
     }
     if rounds < 3 {
         bail!("--rounds {rounds}: a confidence interval needs at least 3");
     }
-    if !["", "cost", "size", "speed"].contains(&only.as_str()) {
-        bail!("--only {only}: give cost, size or speed");
+    if !["", "cost", "size", "speed", "rules"].contains(&only.as_str()) {
+        bail!("--only {only}: give cost, size, speed or rules");
     }
     interrupt::install()?;
     let root = crate::root()?;
@@ -94,6 +96,9 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         own.args(size::LOADS.map(|load| plan.recording(load.verb)));
         say(&mut text, &command::output(&mut own)?)?;
     }
+    if wanted("rules") {
+        say(&mut text, &command::output(&mut plan.inside("rules"))?)?;
+    }
     let table = plan.folder.join("bench.md");
     std::fs::write(&table, text).with_context(|| format!("cannot write {}", table.display()))?;
     println!("Written to {}, raw numbers beside it.", table.display());
@@ -106,12 +111,16 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
 pub(crate) fn run_inside(args: &[String]) -> Result<()> {
     match args.split_first() {
         Some((what, [])) if what == "empty" => empty::hold(),
+        Some((what, [])) if what == "rules" => {
+            print!("{}", rules::measure()?);
+            Ok(())
+        }
         Some((what, recordings)) if what == "speed" => {
             let recordings: Vec<PathBuf> = recordings.iter().map(PathBuf::from).collect();
             print!("{}", speed::measure(&recordings)?);
             Ok(())
         }
-        _ => bail!("bench-inside speed RECORDING… | empty"),
+        _ => bail!("bench-inside speed RECORDING… | empty | rules"),
     }
 }
 
