@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) mod diagnose;
 pub(crate) mod diff;
 pub(crate) mod evidence;
 pub(crate) mod live;
@@ -11,6 +12,7 @@ pub(crate) mod locate;
 pub(crate) mod record;
 pub(crate) mod values;
 
+pub(crate) use diagnose::DiagnoseArgs;
 pub(crate) use diff::DiffArgs;
 use evidence::{KeygenArgs, RedactArgs, SignArgs, VerifyArgs};
 pub(crate) use live::LiveArgs;
@@ -38,6 +40,7 @@ Examples:
   psc record -o curl.psc -- curl -s http://10.0.0.2/   record while a command runs
   psc report web.psc -o web.html           one HTML file to read anywhere
   psc trace web.psc -f 'tcp.port == 443'   the path of each matching packet
+  psc diagnose web.psc                     what is wrong, why, and what to change
   psc analyze web.psc -t 2s..3s            volume, latency and drops of one second
 
 Exit status: 0 clean, 1 findings or a failed check, 2 error.";
@@ -103,6 +106,8 @@ pub(crate) enum Verb {
     Trace(TraceArgs),
     /// Show volume, latency by layer, drops with reason and place, and flows
     Analyze(AnalyzeArgs),
+    /// Name the causes of what goes wrong, with evidence and what to change
+    Diagnose(DiagnoseArgs),
     /// Show peers and routes: where, how far, how many hops; on a map; probe routes when asked
     Locate(LocateArgs),
     /// Compare two recordings: new drops, changed paths, steps whose time moved

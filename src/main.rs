@@ -1,6 +1,7 @@
 //! The `psc` binary: parse, resolve, dispatch, exit code. No analysis happens here.
 
 mod cli;
+mod diagnose;
 mod diff;
 mod evidence;
 mod export;
@@ -100,6 +101,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Verdict> {
         Verb::Analyze(args) => replay::analyze(&args, console),
         Verb::Locate(args) => locate::run(&args, console),
         Verb::Trace(args) => replay::trace(&args, console),
+        Verb::Diagnose(args) => diagnose::run(&args, console),
         Verb::Diff(args) => diff::run(&args, console),
         Verb::Report(args) => replay::report(&args, console),
         Verb::Guard(args) => match args.verb {

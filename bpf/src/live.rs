@@ -16,7 +16,7 @@ use crate::filter::{FilterMaps, Wanted};
 use crate::kernel::{self, KernelTypes};
 use crate::maps::SharedArray;
 use crate::netfilter::NetfilterLinks;
-use crate::options::{BytesMode, Options, StackPolicy, StartError};
+use crate::options::{BytesMode, Options, Profile, StackPolicy, StartError};
 use crate::ring::{Next, Ring};
 use crate::stacks::Stacks;
 use crate::symbols::Symbols;
@@ -402,7 +402,8 @@ fn config(options: &Options, types: &KernelTypes) -> Config {
         reset_has_reason: has("tcp_send_reset", 3),
         retransmit_has_result: has("tcp_retransmit_skb", 3),
         udp_fail_has_skb: has("udp_fail_queue_rcv_skb", 3),
-        pad: [0; 3],
+        every_call: u8::from(options.profile == Profile::Full),
+        pad: [0; 2],
     }
 }
 

@@ -119,6 +119,15 @@ pub struct DeviceFact {
     pub addresses: Vec<String>,
     /// Captures: `LINKTYPE_*`.
     pub link_type: Option<u16>,
+    /// Administratively up (`IFF_UP`); `None` when it was not read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub up: Option<bool>,
+    /// With carrier (`IFF_LOWER_UP`); `None` when it was not read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub carrier: Option<bool>,
+    /// ARP is turned off (`IFF_NOARP`); `None` when it was not read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub no_arp: Option<bool>,
 }
 
 /// A kernel symbol, without its address.

@@ -14,6 +14,8 @@ use crate::fact::{
 pub struct Tables {
     /// Devices by id.
     pub devices: FxHashMap<DeviceId, DeviceFact>,
+    /// Devices as they were before they went up, went down, or won or lost carrier, in order.
+    pub device_changes: Vec<DeviceFact>,
     /// Symbols by id.
     pub symbols: FxHashMap<SymbolId, SymbolFact>,
     /// Stacks by id.
@@ -54,7 +56,11 @@ impl Tables {
     /// Takes one fact in.
     pub fn apply(&mut self, fact: &Fact) {
         match fact {
-            Fact::Device(f) => drop(self.devices.insert(DeviceId(f.id), f.clone())),
+            Fact::Device(f) => {
+                let before = self.devices.insert(DeviceId(f.id), f.clone());
+                self.device_changes
+                    .extend(before.filter(|old| (old.up, old.carrier) != (f.up, f.carrier)));
+            }
             Fact::Symbol(f) => drop(self.symbols.insert(SymbolId(f.id), f.clone())),
             Fact::Stack(f) => drop(self.stacks.insert(StackId(f.id), f.clone())),
             Fact::Task(f) => drop(self.tasks.insert(f.tid, f.clone())),

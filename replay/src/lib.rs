@@ -3,6 +3,7 @@
 pub mod analyzer;
 mod bounded;
 pub mod census;
+pub mod diagnosis;
 pub mod diff;
 pub mod engine;
 pub mod expr;

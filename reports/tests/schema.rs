@@ -14,11 +14,12 @@ use std::path::{Path, PathBuf};
 use psc_replay::view::SCHEMA;
 use serde_json::{Map, Value, json};
 
-const VIEWS: [(&str, &str); 8] = [
+const VIEWS: [(&str, &str); 9] = [
     ("trace", "TraceView"),
     ("analyze", "AnalyzeView"),
     ("locate", "LocateView"),
     ("detect", "DetectView"),
+    ("diagnose", "DiagnoseView"),
     ("info", "InfoView"),
     ("diff", "DiffView"),
     ("check", "CheckView"),
@@ -278,6 +279,7 @@ fn printed(kind: &str) -> Value {
         "analyze" => psc_reports::json(kind, &fixtures::analyze()),
         "locate" => psc_reports::json(kind, &fixtures::locate()),
         "detect" => psc_reports::json(kind, &fixtures::detect()),
+        "diagnose" => psc_reports::json(kind, &fixtures::diagnose()),
         "info" => psc_reports::json(kind, &fixtures::info()),
         "diff" => psc_reports::json(kind, &fixtures::diff()),
         "check" => psc_reports::json(kind, &fixtures::check()),

@@ -20,6 +20,7 @@ fn draw(view: &str, style: Style) -> String {
         "analyze" => text::analyze(&fixtures::analyze(), style, &mut out),
         "locate" => text::locate(&fixtures::locate(), style, &mut out),
         "detect" => text::detect(&fixtures::detect(), style, &mut out),
+        "diagnose" => text::diagnose(&fixtures::diagnose(), style, &mut out),
         "info" => text::info(&fixtures::info(), style, &mut out),
         "diff" => text::diff(&fixtures::diff(), style, &mut out),
         "check" => text::check(&fixtures::check(), style, &mut out),
@@ -30,8 +31,8 @@ fn draw(view: &str, style: Style) -> String {
     out
 }
 
-const VIEWS: [&str; 8] =
-    ["trace", "analyze", "locate", "detect", "info", "diff", "check", "rule-replay"];
+const VIEWS: [&str; 9] =
+    ["trace", "analyze", "locate", "detect", "diagnose", "info", "diff", "check", "rule-replay"];
 
 #[test]
 fn texts_are_as_reviewed() {

@@ -114,6 +114,9 @@ pub(crate) fn run(args: &RecordArgs, console: Console) -> anyhow::Result<Verdict
         invoker.as_ref(),
         &signing,
     )?;
+    // What counters said before anything that is to be recorded.
+    let mut early = notices(&shortcomings);
+    early.extend(source.snapshot_facts());
     let mut command = match args.command.as_slice() {
         [] => None,
         line => match Running::start(line, invoker.as_ref(), to_stdout) {
@@ -150,9 +153,9 @@ pub(crate) fn run(args: &RecordArgs, console: Console) -> anyhow::Result<Verdict
         line: &mut line,
         deadline: args.duration.and_then(|span| started.checked_add(span.0)),
         facts_every: args.facts_interval.0,
-        facts_at: None,
+        facts_at: Some(started),
         loss_at: started,
-        early: notices(&shortcomings),
+        early,
     }
     .run(&mut command);
     drop(feed);

@@ -290,10 +290,15 @@ struct sched_entity {
 	struct cfs_rq *cfs_rq;
 };
 
+struct nsproxy {
+	struct net *net_ns;
+};
+
 struct task_struct {
 	int pid;
 	__u32 self_exec_id;
 	struct sched_entity se;
+	struct nsproxy *nsproxy;
 };
 
 /*

@@ -150,6 +150,34 @@ NEIGHBOUR_PROGRAM(neigh_event_send_done, PROBE_NEIGH_SEND_DONE)
 NEIGHBOUR_PROGRAM(neigh_event_send_dead, PROBE_NEIGH_SEND_DEAD)
 NEIGHBOUR_PROGRAM(neigh_cleanup_and_release, PROBE_NEIGH_CLEANUP)
 
+/*
+ * A lookup that ends the packet's way: a route that says no, or nothing in the main table. A miss
+ * elsewhere (-EAGAIN) only leads to the next rule.
+ */
+static __always_inline bool refuses(__u32 table, int rc)
+{
+	return rc < 0 && (rc != -11 /* EAGAIN */ || table == 254 /* RT_TABLE_MAIN */);
+}
+
+/*
+ * A lookup without a device has no namespace but that of the task that called; 0 in softirq, where drops
+ * tell of the same.
+ */
+static __always_inline __u32 caller_netns(void)
+{
+	struct nsproxy *spaces;
+	struct here here;
+	int count;
+
+	if (config.empty || !find_here(&here))
+		return 0;
+	count = preempt_count(&here);
+	if (count == -1 || count & HARDIRQ_OR_NMI || serves_softirq(count))
+		return 0;
+	spaces = ((struct task_struct *)bpf_get_current_task_btf())->nsproxy;
+	return spaces ? netns_of(spaces->net_ns) : 0;
+}
+
 SEC("tp_btf/fib_table_lookup")
 int BPF_PROG(on_fib_table_lookup, __u32 table, struct flowi4 *flow, struct fib_nh_common *hop,
 	     int rc)
@@ -158,6 +186,12 @@ int BPF_PROG(on_fib_table_lookup, __u32 table, struct flowi4 *flow, struct fib_n
 	struct psc_tuple tuple = {};
 	struct net_device *dev = hop ? hop->nhc_dev : NULL;
 
+	if (!config.every_call && !refuses(table, rc))
+		return 0;
+	if (!dev)
+		rec.netns = caller_netns();
+	if (!dev && !rec.netns && !config.every_call)
+		return 0;
 	tuple.family = 4;
 	tuple.protocol = flow->__fl_common.flowic_proto;
 	*(__u32 *)tuple.src = flow->saddr;

@@ -210,6 +210,9 @@ int BPF_PROG(on_sock_send_length, struct sock *sk, int rc)
 	struct psc_record rec = {};
 	struct psc_tuple tuple = {};
 
+	/* -EAGAIN and -EPIPE are how full and closed sockets are meant to answer. */
+	if (!config.every_call && (rc >= 0 || rc == -11 || rc == -32))
+		return 0;
 	rec.arg[0] = (__u32)rc;
 	return sock_event(ctx, PROBE_SOCK_SEND, sk, NULL, &rec, &tuple, false);
 }

@@ -236,7 +236,9 @@ struct psc_config {
 	__u8 reset_has_reason;
 	__u8 retransmit_has_result;
 	__u8 udp_fail_has_skb;
-	__u8 pad[3];
+	/* Probes that fire at each call tell of all, not of refusals only. */
+	__u8 every_call;
+	__u8 pad[2];
 };
 
 /* Changed while recording: which of the filter's tables have a say. */

@@ -22,10 +22,11 @@ struct Request {
     rest: [u8; 16],
 }
 
-/// Adds `ethtool.NAME.COUNTER` for a hardware device of the namespace that the thread is in.
+/// Adds `ethtool.NAME.COUNTER` for a hardware device or veth of the namespace that the thread is in.
 pub(super) fn read(device: &DeviceFact, into: &mut BTreeMap<String, u64>) {
-    // Software devices have a kind, and their counters are in the link's.
-    if !device.kind.is_empty() || device.name.len() >= libc::IFNAMSIZ {
+    // Software devices have a kind, and their counters are in the link's; but what XDP drops at a veth is
+    // nowhere else.
+    if !(device.kind.is_empty() || device.kind == "veth") || device.name.len() >= libc::IFNAMSIZ {
         return;
     }
     // SAFETY: no pointers.

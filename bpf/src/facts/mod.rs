@@ -6,6 +6,7 @@ mod devices;
 mod ethtool;
 pub(crate) mod namespaces;
 mod netlink;
+mod qdiscs;
 mod sockets;
 mod sysctls;
 mod tables;
@@ -52,11 +53,18 @@ impl Reading {
         for device in &tables.devices {
             ethtool::read(device, &mut counters);
         }
+        qdiscs::read(&tables.devices, &mut counters);
         Ok(Self { at, tables, counters, sysctls: sysctls::read(), sockets: sockets::read() })
     }
 
-    fn of(space: &Namespace) -> std::io::Result<Self> {
-        if space.is_own() { Self::take(true) } else { space.inside(|| Self::take(false))? }
+    /// `host`: with what is the whole host's and readable only from here.
+    fn of(space: &Namespace, host: bool) -> std::io::Result<Self> {
+        let mut reading =
+            if space.is_own() { Self::take(host) } else { space.inside(|| Self::take(host))? }?;
+        if host {
+            reading.sysctls.extend(sysctls::read_host());
+        }
+        Ok(reading)
     }
 }
 
@@ -80,13 +88,16 @@ impl Snapshots {
     ) -> Vec<Fact> {
         let mut facts = Vec::new();
         let owners = sockets::owners();
-        for space in namespaces::list() {
-            if !self.only.is_empty() && !self.only.contains(&space.inode) {
-                continue;
-            }
-            match Reading::of(&space) {
+        let spaces: Vec<Namespace> = namespaces::list()
+            .into_iter()
+            .filter(|space| self.only.is_empty() || self.only.contains(&space.inode))
+            .collect();
+        // CPUs belong to no namespace: their counters go with our own, or with the first of these.
+        let host = spaces.iter().position(Namespace::is_own).unwrap_or(0);
+        for (index, space) in spaces.iter().enumerate() {
+            match Reading::of(space, index == host) {
                 Ok(reading) => {
-                    self.tell(&space, reading, devices, &owners, &known, &mut facts);
+                    self.tell(space, reading, devices, &owners, &known, &mut facts);
                 }
                 // It went away between listing and entering.
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}

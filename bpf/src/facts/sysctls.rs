@@ -58,6 +58,23 @@ pub(super) fn read() -> BTreeMap<String, String> {
     values
 }
 
+/// Sysctls of CPUs and queues that only the initial namespace has.
+pub(super) fn read_host() -> BTreeMap<String, String> {
+    let mut values = BTreeMap::new();
+    let root = Path::new("/proc/sys/net");
+    for name in [
+        "netdev_max_backlog",
+        "netdev_budget",
+        "netdev_budget_usecs",
+        "dev_weight",
+        "rmem_max",
+        "wmem_max",
+    ] {
+        keep(root, &format!("core/{name}"), &mut values);
+    }
+    values
+}
+
 fn keep(root: &Path, relative: &str, values: &mut BTreeMap<String, String>) {
     if SECRET.iter().any(|secret| relative.ends_with(secret)) {
         return;

@@ -104,12 +104,20 @@ fn link(body: &[u8], tables: &mut LinkTables) {
     const LINK_INFO: u16 = 18;
     const STATISTICS: u16 = 23;
     const INFO_KIND: u16 = 1;
+    /// `IFF_LOWER_UP` of `include/uapi/linux/if.h`.
+    const LOWER_UP: i32 = 1 << 16;
     let (Some(kind), Some(index)) = (u32_at(body, 0), u32_at(body, 4)) else { return };
     let mut device = DeviceFact {
         ifindex: index,
         arphrd: u16::from_ne_bytes(kind.to_ne_bytes()[2..].try_into().unwrap_or_default()),
         ..DeviceFact::default()
     };
+    if let Some(flags) = u32_at(body, 8) {
+        let set = |flag: i32| Some(flags & flag as u32 != 0);
+        device.up = set(libc::IFF_UP);
+        device.carrier = set(LOWER_UP);
+        device.no_arp = set(libc::IFF_NOARP);
+    }
     let mut statistics: &[u8] = &[];
     for (attribute, value) in attributes(body, 16) {
         match attribute {

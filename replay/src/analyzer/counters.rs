@@ -8,8 +8,8 @@ use psc_formats::fact::CountersFact;
 use psc_formats::{Event, EventKind, Manifest, Tables};
 
 use crate::engine::{ClosedJourney, Outcome, World};
-use crate::view::Provenance;
 use crate::view::analyze::CounterRow;
+use crate::view::{NoticeRow, Provenance};
 
 /// What is counted from events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -302,6 +302,19 @@ impl<'a> Deltas<'a> {
         Some(last.saturating_sub(first))
     }
 
+    /// Counters that rose and whose names begin and end so, with their rises.
+    pub(crate) fn rises(&self, prefix: &str, suffix: &str) -> Vec<(String, u64)> {
+        let Some(last) = self.last else { return Vec::new() };
+        last.values
+            .range(prefix.to_owned()..)
+            .map(|(name, _)| name)
+            .take_while(|name| name.starts_with(prefix))
+            .filter(|name| name.ends_with(suffix))
+            .filter_map(|name| Some((name.clone(), self.get(name)?)))
+            .filter(|(_, rise)| *rise > 0)
+            .collect()
+    }
+
     /// Counters that rose, that tell a loss, and that no event corresponds to.
     fn silent(&self) -> Vec<String> {
         let Some(last) = self.last else { return Vec::new() };
@@ -315,7 +328,7 @@ impl<'a> Deltas<'a> {
 
     /// Rises of counters of devices and of the backlog that tell packets lost before or after the
     /// stack, by name.
-    pub(super) fn device_losses(&self) -> Vec<(String, u64)> {
+    pub(crate) fn device_losses(&self) -> Vec<(String, u64)> {
         self.silent()
             .into_iter()
             .filter(|name| is_device_loss(name))
@@ -334,6 +347,24 @@ fn is_device_loss(name: &str) -> bool {
         "dev" | "ethtool" => loses.iter().any(|word| what.contains(word)),
         _ => false,
     }
+}
+
+/// The recording contradicting the kernel is about the recording, and said with what is known of it.
+pub(super) fn disagreement(rows: &[CounterRow]) -> Option<NoticeRow> {
+    let names: Vec<&str> = rows
+        .iter()
+        .filter(|row| row.verdict.starts_with("differs") && !row.verdict.contains(';'))
+        .map(|row| row.name.as_str())
+        .collect();
+    let first = names.first()?;
+    Some(NoticeRow {
+        severity: "info".to_owned(),
+        text: format!(
+            "counters of the kernel and counts from events differ without known loss, first {first}: \
+             distrust counts of these kinds"
+        ),
+        count: names.len() as u64,
+    })
 }
 
 /// Judges with the recorder's own loss in mind.

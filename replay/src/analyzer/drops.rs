@@ -183,7 +183,7 @@ impl Drops {
 
 /// Where a journey was when it ended: its last device that is known, since `skb->dev` is gone at
 /// many frees.
-pub(super) fn place(steps: &[Event]) -> DeviceId {
+pub(crate) fn place(steps: &[Event]) -> DeviceId {
     steps.iter().rev().map(|event| event.device).find(|id| id.0 != 0).unwrap_or_default()
 }
 

@@ -7,7 +7,6 @@
 mod calls;
 mod counters;
 mod drops;
-mod findings;
 mod flows;
 mod lane;
 mod latency;
@@ -20,6 +19,8 @@ mod told;
 mod volume;
 
 pub(crate) use self::counters::Deltas;
+pub(crate) use self::drops::place as place_of;
+pub(crate) use self::reasons::meaning;
 pub use self::tcp::{Kind as TcpKind, Note as TcpJudgement, Rule as TcpRule};
 pub use self::tcp_watch::TcpWatch;
 
@@ -29,6 +30,7 @@ use psc_formats::event::DeviceId;
 use psc_formats::manifest::{Layer, Origin};
 use psc_formats::{Event, EventKind, Manifest, Tables};
 
+use crate::diagnosis::Diagnosis;
 use crate::engine::{ClosedJourney, Observer, Pass, Sighting, World};
 use crate::first_sight::FirstSight;
 use crate::view::NoticeRow;
@@ -60,7 +62,7 @@ pub struct Analyzer {
     drops: drops::Drops,
     flows: lane::Lane,
     counters: counters::Counters,
-    findings: findings::Findings,
+    diagnosis: Diagnosis,
     /// Steps from one layer to another.
     interactions: BTreeMap<(Layer, Layer), u64>,
     /// Events by CPU.
@@ -92,13 +94,13 @@ impl Analyzer {
             recorder_kept: provenance.events,
         };
         provenance.notices.extend(self.notices(&flows));
+        let drops = self.drops.rows(manifest, tables);
+        let counters = self.counters.rows(manifest, tables, &provenance);
+        let findings = self.diagnosis.findings(manifest, pass);
+        provenance.notices.extend(counters::disagreement(&counters));
         provenance.notices.sort_by(|a, b| {
             (severity_rank(&a.severity), &a.text).cmp(&(severity_rank(&b.severity), &b.text))
         });
-        let drops = self.drops.rows(manifest, tables);
-        let counters = self.counters.rows(manifest, tables, &provenance);
-        let rows = findings::Rows { drops: &drops, counters: &counters, loss: &loss };
-        let findings = self.findings.finish(tables, &provenance, &rows);
         let (flows, flows_omitted) = flows.rows(tables, self.options.flows);
         AnalyzeView {
             volume: self.volume.rows(tables),
@@ -161,6 +163,7 @@ impl Analyzer {
 
 impl Observer for Analyzer {
     fn sighting(&mut self, world: World<'_>, sighting: &Sighting<'_>) {
+        self.diagnosis.sighting(world, sighting);
         let event = sighting.event;
         self.series.begin(event.at.0);
         let cpu = usize::from(event.cpu);
@@ -188,7 +191,6 @@ impl Observer for Analyzer {
         self.counters.sighting(world, event);
         if let Some((headers, _)) = self.once.packet(sighting) {
             self.flows.packet(event, headers, sighting.journey);
-            self.findings.packet(world.tables, event, headers);
         } else if let (EventKind::Receive {}, Some(journey), Some(headers)) =
             (event.kind, sighting.journey, sighting.headers)
         {
@@ -201,6 +203,7 @@ impl Observer for Analyzer {
             // A frame told all when it was seen.
             return;
         }
+        self.diagnosis.closed(world, journey);
         let uncounted = self.once.never_counted(journey);
         // A listener's clone went nowhere as a packet.
         if !journey.clone {

@@ -6,6 +6,7 @@
 
 pub mod analyze;
 pub mod detect;
+pub mod diagnose;
 pub mod diff;
 pub mod info;
 pub mod live;

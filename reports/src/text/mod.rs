@@ -6,6 +6,7 @@
 
 mod analyze;
 mod detect;
+mod diagnose;
 mod diff;
 mod info;
 mod live;
@@ -22,6 +23,7 @@ use psc_replay::view::Provenance;
 
 pub use analyze::analyze;
 pub use detect::detect;
+pub use diagnose::{diagnose, rules};
 pub use diff::diff;
 pub use info::info;
 pub use live::{live, live_line};

@@ -1,0 +1,262 @@
+//! Addresses that are disabled, taken twice, or used where they may not be.
+
+use psc_formats::manifest::Layer;
+
+use super::case::{Case, counted, mac};
+use super::rule::{DropRule, Find, Found, Rule};
+use super::seen::Kind;
+
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        id: "ipv6-disabled",
+        layer: Layer::Network,
+        severity: "high",
+        looks_at: "drop reason IPV6DISABLED, with net.ipv6.conf.*.disable_ipv6",
+        cause: "IPv6 is disabled on the device that packets come to",
+        silent_on: "multicast chatter to hosts without IPv6",
+        references: &[
+            "net/ipv6/ip6_input.c ip6_rcv_core",
+            "Documentation/networking/ip-sysctl.rst disable_ipv6",
+        ],
+        find: Find::Own(ipv6_disabled),
+    },
+    Rule {
+        id: "duplicate-address",
+        layer: Layer::Link,
+        severity: "high",
+        looks_at: "two link-layer addresses that claim one network address by turns, answered duplicate address \
+                   detection, foreign packets with our own source address",
+        cause: "two hosts use the same address",
+        silent_on: "a takeover, which changes the claimant once; proxies on another link",
+        references: &["RFC 5227", "RFC 4862 section 5.4"],
+        find: Find::Own(duplicate_address),
+    },
+    Rule {
+        id: "martian-source",
+        layer: Layer::Network,
+        severity: "medium",
+        looks_at: "drop reasons IP_LOCAL_SOURCE, IP_INVALID_SOURCE, IP_LOCALNET, IP_INVALID_DEST",
+        cause: "packets carry a source or destination address that may not come this way",
+        silent_on: "forwarded traffic with proper addresses",
+        references: &["RFC 1812 section 5.3.7", "net/ipv4/fib_frontend.c fib_validate_source"],
+        find: Find::Drops(DropRule {
+            reasons: &["IP_LOCAL_SOURCE", "IP_INVALID_SOURCE", "IP_LOCALNET", "IP_INVALID_DEST"],
+            title: "{packets} from {src} to {dst} {were} dropped at {place} as martians ({reason}).",
+            advice: "Find the sender of {src}: a spoofed or wrongly configured source; \
+                     net.ipv4.conf.{dev}.log_martians=1 logs the frames; accept_local and route_localnet allow what is meant.",
+            sysctls: &["net.ipv4.conf.{dev}.accept_local", "net.ipv4.conf.{dev}.route_localnet"],
+            ..DropRule::PLAIN
+        }),
+    },
+    Rule {
+        id: "wrong-mac",
+        layer: Layer::Link,
+        severity: "high",
+        looks_at: "drop reason OTHERHOST for an IP address that is this host's own",
+        cause: "the sender's neighbour entry has another link-layer address than this host's",
+        silent_on: "frames for other hosts on a flooded or promiscuous port",
+        references: &["ip-neighbour(8)", "net/ipv4/ip_input.c ip_rcv_core"],
+        find: Find::Own(wrong_mac),
+    },
+    Rule {
+        id: "unicast-in-multicast",
+        layer: Layer::Network,
+        severity: "medium",
+        looks_at: "drop reason UNICAST_IN_L2_MULTICAST",
+        cause: "unicast IP packets come in broadcast or multicast frames",
+        silent_on: "proper broadcasts",
+        references: &[
+            "RFC 1122 section 3.3.6",
+            "Documentation/networking/ip-sysctl.rst drop_unicast_in_l2_multicast",
+        ],
+        find: Find::Drops(DropRule {
+            reasons: &["UNICAST_IN_L2_MULTICAST"],
+            title: "{packets} from {src} {were} dropped at {place}: unicast IP in a multicast frame.",
+            advice: "The sender's neighbour entry for {dst}; net.ipv4.conf.{dev}.drop_unicast_in_l2_multicast.",
+            ..DropRule::PLAIN
+        }),
+    },
+    Rule {
+        id: "own-mac",
+        layer: Layer::Link,
+        severity: "medium",
+        looks_at: "drop reasons LOCAL_MAC and MAC_INVALID_SOURCE",
+        cause: "frames come back with the device's own or an invalid link-layer source: a loop or a duplicated MAC",
+        silent_on: "bridges without loops",
+        references: &["net/bridge/br_input.c", "drivers/net/vxlan/vxlan_core.c"],
+        find: Find::Drops(DropRule {
+            reasons: &["LOCAL_MAC", "MAC_INVALID_SOURCE"],
+            title: "{packets} {were} dropped at {place} for their source MAC address ({reason}).",
+            advice: "Look for a loop (`bridge fdb show`, STP) or two devices with one MAC address (`ip link`).",
+            ..DropRule::PLAIN
+        }),
+    },
+];
+
+fn ipv6_disabled(case: &mut Case<'_>) -> Vec<Found> {
+    let drops = case.take(|case, drop| case.reason(drop) == "IPV6DISABLED");
+    let mut all = Vec::new();
+    for group in case.by_place(&drops) {
+        // Somebody looked for a host here, or sent to it; reports and solicitations of routers are chatter.
+        let wanted = group.iter().any(|drop| {
+            drop.flows.most(8).iter().any(|(flow, _)| {
+                !super::seen::is_group(flow.dst)
+                    || is_solicited_node(flow.dst) && !flow.src.is_unspecified()
+            })
+        });
+        if !wanted {
+            continue;
+        }
+        let mut found = case.found(&group);
+        found.title =
+            case.fill("{packets} {were} dropped at {place}: IPv6 is disabled there.", &group);
+        let dev = case.device_name(group[0].device);
+        if let Some(space) = case.space(case.netns_of(group[0])) {
+            for name in [
+                format!("net.ipv6.conf.{dev}.disable_ipv6"),
+                "net.ipv6.conf.all.disable_ipv6".to_owned(),
+            ] {
+                if let Some(value) = space.sysctl(&name) {
+                    found.evidence.push(format!("{name} is {value}."));
+                }
+            }
+        }
+        found.advice = case.fill(
+            "`sysctl -w net.ipv6.conf.{dev}.disable_ipv6=0` in namespace {netns}, and give it its address again.",
+            &group,
+        );
+        let asked: Vec<_> = case
+            .seen
+            .link
+            .asks()
+            .into_iter()
+            .filter(|(ip, ask)| ip.is_ipv6() && ask.unanswered > 0)
+            .map(|(ip, _)| *ip)
+            .collect();
+        for host in asked {
+            case.explain_host(host);
+        }
+        all.push(found);
+    }
+    all
+}
+
+/// `ff02::1:ff00:0/104` (RFC 4291 section 2.7.1).
+fn is_solicited_node(address: std::net::IpAddr) -> bool {
+    let prefix = std::net::Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00, 0).into();
+    super::case::covers(prefix, 104, address)
+}
+
+fn duplicate_address(case: &mut Case<'_>) -> Vec<Found> {
+    let mut all = Vec::new();
+    for (address, claims) in case.seen.link.claims() {
+        let ask =
+            case.seen.link.asks().into_iter().find(|(ip, _)| *ip == address).map(|(_, ask)| ask);
+        let probed = ask.and_then(|ask| ask.probe_answered);
+        if claims.changes < 2 && probed.is_none() {
+            continue;
+        }
+        let names: Vec<String> = claims.macs.iter().map(|(octets, ..)| mac(*octets)).collect();
+        let mut evidence: Vec<String> = claims
+            .macs
+            .iter()
+            .map(|(octets, count, ..)| {
+                format!("{} claimed {address} {}.", mac(*octets), counted(*count, "time"))
+            })
+            .collect();
+        if let Some(octets) = probed {
+            evidence
+                .push(format!("{} answered a duplicate address probe for {address}.", mac(octets)));
+        }
+        let local: Vec<String> = case
+            .spaces
+            .iter()
+            .filter(|space| space.owns(*address))
+            .map(|space| format!("Namespace {} has {address}.", space.name))
+            .collect();
+        evidence.extend(local);
+        all.push((*address, Found {
+            title: format!("Two hosts use the address {address}: {}.", names.join(" and ")),
+            evidence,
+            effect: if claims.changes >= 2 {
+                "confirmed: the claims alternate, so neighbours change their minds.".to_owned()
+            } else {
+                "confirmed: the new address was refused by its owner.".to_owned()
+            },
+            advice: format!(
+                "Take {address} off one of them (`ip addr del`); `arping -D` ({}) finds the other.",
+                if address.is_ipv6() { "for IPv6: `ip -6 addr show dadfailed`" } else { "RFC 5227" }
+            ),
+            actors: names,
+            targets: vec![address.to_string()],
+            times: claims.times.clone(),
+            ..Found::default()
+        }));
+    }
+    // Another host with our address: its packets come to us as martians.
+    let drops = case.take(|case, drop| {
+        case.reason(drop) == "IP_LOCAL_SOURCE"
+            && drop.kind != Kind::Counted
+            && drop.flows.most(1).iter().any(|(flow, _)| {
+                let owners = case.spaces.iter().filter(|space| space.owns(flow.src)).count();
+                owners > 1 && case.is_local(case.netns_of(drop), flow.src)
+            })
+    });
+    for group in case.by_place(&drops) {
+        let mut found = case.found(&group);
+        found.title = case.fill(
+            "{src} is an address of two hosts: {packets} from the other {were} dropped at {place}.",
+            &group,
+        );
+        let address = group[0].flows.most(1).first().map(|(flow, _)| flow.src);
+        let owners = case
+            .spaces
+            .iter()
+            .filter(|space| address.is_some_and(|address| space.owns(address)))
+            .map(|space| format!("Namespace {} has it.", space.name));
+        found.evidence.extend(owners);
+        found.advice = case.fill("Take {src} off one of them (`ip addr del`).", &group);
+        all.extend(address.map(|address| (address, found)));
+    }
+    all.sort_by_key(|(address, _)| *address);
+    all.dedup_by_key(|(address, _)| *address);
+    all.into_iter()
+        .map(|(address, found)| {
+            case.explain_host(address);
+            found
+        })
+        .collect()
+}
+
+fn wrong_mac(case: &mut Case<'_>) -> Vec<Found> {
+    let drops = case.take(|case, drop| {
+        case.reason(drop) == "OTHERHOST"
+            && drop
+                .flows
+                .most(1)
+                .iter()
+                .any(|(flow, _)| case.is_local(case.netns_of(drop), flow.dst))
+    });
+    case.by_place(&drops)
+        .into_iter()
+        .map(|group| {
+            let mut found = case.found(&group);
+            found.title = case.fill(
+                "{packets} for {dst}, which is here, {were} dropped at {place}: they were sent to another MAC address.",
+                &group,
+            );
+            let own = case.tables.devices.get(&group[0].device).map(|device| device.mac.clone());
+            if let Some(own) = own {
+                found.evidence.push(format!("The device's own MAC address is {own}."));
+            }
+            if let Some(ethernet) = group[0].sample.and_then(|headers| headers.ethernet) {
+                found.evidence.push(format!("The frame was for {}.", mac(ethernet.dst)));
+            }
+            found.advice = case.fill(
+                "At the sender: `ip neigh show {dst}`; a static entry or a forged ARP reply: `ip neigh del {dst} dev DEVICE`.",
+                &group,
+            );
+            found
+        })
+        .collect()
+}

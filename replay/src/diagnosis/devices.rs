@@ -1,0 +1,260 @@
+//! Devices that are down, busy, or of different sizes at their two ends.
+
+use psc_formats::fact::DeviceFact;
+use psc_formats::manifest::Layer;
+
+use super::case::{Case, counted};
+use super::rule::{DropRule, Find, Found, Rule, Sure};
+use super::seen::{Drop, Times};
+
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        id: "link-down",
+        layer: Layer::Link,
+        severity: "high",
+        looks_at: "devices that are down or without carrier while packets for them are dropped or find no route",
+        cause: "an interface is down, or its peer is",
+        silent_on: "unused interfaces that are down",
+        references: &["ip-link(8)", "net/sched/sch_generic.c noop_qdisc"],
+        find: Find::Own(link_down),
+    },
+    Rule {
+        id: "device-not-ready",
+        layer: Layer::Link,
+        severity: "high",
+        looks_at: "drop reason DEV_READY",
+        cause: "a device was not ready to take packets",
+        silent_on: "devices that are up",
+        references: &["net/core/dev.c", "drivers/net/tun.c"],
+        find: Find::Drops(DropRule {
+            reasons: &["DEV_READY"],
+            title: "{packets} {were} dropped because {place} was down or not ready.",
+            advice: "`ip link show {dev}`; `ip link set {dev} up`, and the reader of a tun or tap device.",
+            ..DropRule::PLAIN
+        }),
+    },
+    Rule {
+        id: "mtu-mismatch",
+        layer: Layer::Link,
+        severity: "high",
+        looks_at: "frames dropped between two devices because they are longer than the receiver's MTU",
+        cause: "the two ends of a link have different MTUs",
+        silent_on: "links whose ends agree, whatever their size",
+        references: &["net/core/dev.c is_skb_forwardable", "ip-link(8) mtu"],
+        find: Find::Own(mtu_mismatch),
+    },
+    Rule {
+        id: "driver-busy",
+        layer: Layer::Driver,
+        severity: "medium",
+        looks_at: "net_dev_xmit with NETDEV_TX_BUSY, drop reason FULL_RING, the transmit watchdog",
+        cause: "a driver cannot take packets as fast as they are sent, or is stuck",
+        silent_on: "drivers that stop their queue in time",
+        references: &[
+            "Documentation/networking/driver.rst",
+            "net/sched/sch_generic.c dev_watchdog",
+        ],
+        find: Find::Own(driver_busy),
+    },
+    Rule {
+        id: "bridge-port-blocked",
+        layer: Layer::Link,
+        severity: "medium",
+        looks_at: "drop reason BRIDGE_INGRESS_STP_STATE",
+        cause: "a bridge port is not forwarding",
+        silent_on: "ports in forwarding state",
+        references: &["bridge(8)", "net/bridge/br_input.c"],
+        find: Find::Drops(DropRule {
+            reasons: &["BRIDGE_INGRESS_STP_STATE"],
+            title: "{packets} {were} dropped at bridge port {place}: it is not in forwarding state.",
+            advice: "`bridge -d link show dev {dev}`; wait for or turn off STP (`ip link set BRIDGE type bridge \
+                     stp_state 0`), or `bridge link set dev {dev} state 3`.",
+            ..DropRule::PLAIN
+        }),
+    },
+];
+
+fn is_down(device: &DeviceFact) -> bool {
+    device.up == Some(false) || device.carrier == Some(false)
+}
+
+/// A device that somebody meant to use: it has addresses, or it is loopback.
+fn is_meant(device: &DeviceFact) -> bool {
+    !device.addresses.is_empty() || device.kind == "loopback"
+}
+
+fn link_down(case: &mut Case<'_>) -> Vec<Found> {
+    let mut all = Vec::new();
+    let mut down: Vec<DeviceFact> = Vec::new();
+    for change in &case.tables.device_changes {
+        if is_down(change) {
+            down.push(change.clone());
+        }
+    }
+    for space in &case.spaces {
+        down.extend(space.devices.iter().filter(|d| is_down(d)).map(|d| (*d).clone()));
+    }
+    down.sort_by_key(|device| device.id);
+    down.dedup_by_key(|device| device.id);
+    for device in down {
+        let id = psc_formats::event::DeviceId(device.id);
+        let drops = case.take(|case, drop| {
+            drop.device == id && matches!(case.reason(drop), "QDISC_DROP" | "DEV_READY")
+        });
+        // Reports of group membership are sent whether anybody listens or not.
+        let meant: Vec<&Drop> = drops
+            .iter()
+            .copied()
+            .filter(|drop| {
+                drop.flows.most(1).iter().all(|(flow, _)| !super::seen::is_group(flow.dst))
+            })
+            .collect();
+        let Some(space) = case.space(device.netns) else { continue };
+        let no_route = space.rise("IpOutNoRoutes") + space.rise("Ip6OutNoRoutes");
+        let asked: Vec<std::net::IpAddr> = case
+            .seen
+            .link
+            .asks()
+            .into_iter()
+            .filter(|(_, ask)| ask.device == id && ask.answers == 0)
+            .map(|(ip, _)| *ip)
+            .collect();
+        let unroutable = no_route > 0 && is_meant(&device);
+        if meant.is_empty() && !unroutable && asked.is_empty() {
+            continue;
+        }
+        let how =
+            if device.up == Some(false) { "down" } else { "without carrier (its peer is down)" };
+        let place = case.place(device.netns, id);
+        let mut found = if meant.is_empty() { Found::default() } else { case.found(&meant) };
+        found.title = format!("{place} is {how}.");
+        if !meant.is_empty() {
+            found.evidence.insert(
+                0,
+                format!(
+                    "{} dropped there.",
+                    super::case::counted_were(found.times.count, "packet")
+                ),
+            );
+        } else if no_route > 0 {
+            found.times.count = no_route;
+        }
+        found.evidence.extend(space.tell(&["IpOutNoRoutes", "Ip6OutNoRoutes"]));
+        found.evidence.push(format!(
+            "The interface was read as {}.",
+            match (device.up, device.carrier) {
+                (Some(false), _) => "administratively down",
+                _ => "up without carrier",
+            }
+        ));
+        if meant.is_empty() && asked.is_empty() {
+            found.sure = Sure::Medium(
+                "the packets that found no route may have been for elsewhere".to_owned(),
+            );
+        }
+        found.advice = if device.up == Some(false) {
+            format!("`ip link set {} up`.", device.name)
+        } else {
+            format!(
+                "Bring up the other end of {} (`ip link show {}` names the peer).",
+                device.name, device.name
+            )
+        };
+        if found.targets.is_empty() {
+            found.targets.push(place);
+        }
+        let netns = device.netns;
+        for host in asked {
+            case.explain_host(host);
+        }
+        case.explain_space(netns);
+        all.push(found);
+    }
+    all
+}
+
+fn mtu_mismatch(case: &mut Case<'_>) -> Vec<Found> {
+    let drops = case.take(|case, drop| {
+        let function = case.function(drop);
+        case.reason(drop) == "NOT_SPECIFIED"
+            && ["veth_xmit", "__dev_forward_skb", "dev_forward_skb", "veth_forward_skb"]
+                .iter()
+                .any(|name| function.starts_with(name))
+    });
+    case.by_place(&drops)
+        .into_iter()
+        .filter_map(|group| {
+            let longest = group.iter().map(|drop| drop.longest).max().unwrap_or(0);
+            let mine = case.tables.devices.get(&group[0].device)?;
+            let peer = case.spaces.iter().flat_map(|space| &space.devices).find(|peer| {
+                peer.kind == "veth"
+                    && peer.ifindex == mine.peer_ifindex
+                    && peer.peer_ifindex == mine.ifindex
+            });
+            let mut found = case.found(&group);
+            let (least, other) = match peer {
+                Some(peer) if peer.mtu < mine.mtu => (peer.mtu, peer.name.as_str()),
+                Some(peer) => (mine.mtu, peer.name.as_str()),
+                None => (mine.mtu, "its peer"),
+            };
+            found.title = case.fill(
+                &format!(
+                    "{{packets}} of up to {longest} bytes {{were}} dropped between {{place}} and {other}: longer than \
+                     the receiver takes (MTU {least})."
+                ),
+                &group,
+            );
+            found.evidence.push(format!("{} has an MTU of {}.", mine.name, mine.mtu));
+            if let Some(peer) = peer {
+                found.evidence.push(format!("{} has an MTU of {}.", peer.name, peer.mtu));
+            }
+            found.advice = format!("Give both ends one MTU: `ip link set {} mtu {least}`.", mine.name);
+            if peer.is_none_or(|peer| peer.mtu == mine.mtu) {
+                found.sure = Sure::Medium("the MTUs read do not differ, or one was not read".to_owned());
+            }
+            Some(found)
+        })
+        .collect()
+}
+
+fn driver_busy(case: &mut Case<'_>) -> Vec<Found> {
+    let drops = case.take(|case, drop| case.reason(drop) == "FULL_RING");
+    let mut all: Vec<Found> = case
+        .by_place(&drops)
+        .into_iter()
+        .map(|group| {
+            let mut found = case.found(&group);
+            found.title = case.fill("{packets} {were} dropped because the ring of {place} was full.", &group);
+            found.advice = case.fill(
+                "The reader of {dev} (a VM, a tun program, NAPI of the veth peer) is too slow: more queues, \
+                 a longer ring (`ethtool -G`, txqueuelen), or pace the sender.",
+                &group,
+            );
+            found
+        })
+        .collect();
+    let busy = case.seen.sockets.busy().into_iter().map(|(device, times)| (device, times, false));
+    let stuck =
+        case.seen.sockets.watchdogs().into_iter().map(|(device, times)| (device, times, true));
+    for (device, times, watchdog) in busy.chain(stuck) {
+        // A few are how lock-less drivers work; the qdisc sends again.
+        if !watchdog && times.count < 10 {
+            continue;
+        }
+        let netns = case.tables.devices.get(device).map_or(0, |fact| fact.netns);
+        let place = case.place(netns, *device);
+        let what =
+            if watchdog { "the transmit watchdog fired" } else { "the driver answered busy" };
+        all.push(Found {
+            title: format!("At {place} {what} {}.", counted(times.count, "time")),
+            evidence: vec![format!("{what}: {}.", counted(times.count, "event"))],
+            advice:
+                "`ethtool -S` and `dmesg`; interrupts of the queue, ring size (`ethtool -G`), BQL."
+                    .to_owned(),
+            targets: vec![place],
+            times: Times::clone(times),
+            ..Found::default()
+        });
+    }
+    all
+}
