@@ -191,9 +191,8 @@ fn tcp_receive(case: &mut Case<'_>) -> Vec<Found> {
 
 fn send_buffer(case: &mut Case<'_>) -> Vec<Found> {
     // A queue that drops makes sendto() fail too: that is the queue's finding.
-    let queue = case.look(|case, drop| {
-        case.reason(drop).starts_with("QDISC") || case.reason(drop).starts_with("FQ_")
-    });
+    let queue =
+        case.look(|_, drop| matches!(drop.kind, Kind::Datagram | Kind::Reply | Kind::Counted));
     let mut all = Vec::new();
     for space in &case.spaces {
         let counters = ["UdpSndbufErrors", "Udp6SndbufErrors"];

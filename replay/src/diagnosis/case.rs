@@ -111,6 +111,7 @@ pub(super) struct Case<'a> {
     hosts: HashSet<IpAddr>,
     servers: HashSet<(IpAddr, u16)>,
     troubled: HashSet<u32>,
+    accounted: HashSet<DeviceId>,
 }
 
 impl<'a> Case<'a> {
@@ -157,6 +158,7 @@ impl<'a> Case<'a> {
             hosts: HashSet::new(),
             servers: HashSet::new(),
             troubled: HashSet::new(),
+            accounted: HashSet::new(),
         }
     }
 
@@ -239,6 +241,15 @@ impl<'a> Case<'a> {
     /// Traffic of a namespace suffers from what was told, without it being known which flows.
     pub(super) fn explain_space(&mut self, netns: u32) {
         self.troubled.insert(netns);
+    }
+
+    /// The loss that a device counts has been told.
+    pub(super) fn account_device(&mut self, device: DeviceId) {
+        self.accounted.insert(device);
+    }
+
+    pub(super) fn is_accounted(&self, device: DeviceId) -> bool {
+        self.accounted.contains(&device)
     }
 
     pub(super) fn is_troubled(&self, netns: u32) -> bool {
@@ -403,7 +414,8 @@ impl<'a> Case<'a> {
     pub(super) fn drops_of(&mut self, rule: &DropRule) -> Vec<Found> {
         let drops = self.take(|case, drop| {
             let function = case.function(drop);
-            rule.reasons.contains(&case.reason(drop))
+            drop.kind != Kind::Chatter
+                && rule.reasons.contains(&case.reason(drop))
                 && (rule.functions.is_empty()
                     || rule.functions.iter().any(|prefix| function.starts_with(prefix)))
                 && (rule.kinds.is_empty()

@@ -1,11 +1,12 @@
 //! Devices that are down, busy, or of different sizes at their two ends.
 
+use psc_formats::event::DeviceId;
 use psc_formats::fact::DeviceFact;
 use psc_formats::manifest::Layer;
 
 use super::case::{Case, counted};
 use super::rule::{DropRule, Find, Found, Rule, Sure};
-use super::seen::{Drop, Times};
+use super::seen::{Drop, Kind, Times};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -72,7 +73,59 @@ pub(super) const RULES: &[Rule] = &[
             ..DropRule::PLAIN
         }),
     },
+    Rule {
+        id: "bridge-no-way",
+        layer: Layer::Link,
+        severity: "high",
+        looks_at: "drop reason NO_TX_TARGET and drops in br_handle_frame_finish, br_forward and br_flood",
+        cause: "a bridge has no port to send the frames to: the port is down, isolated, filtered by VLAN, or not of the bridge",
+        silent_on: "frames that the bridge forwards or floods, chatter of discovery",
+        references: &[
+            "bridge(8)",
+            "net/bridge/br_input.c br_handle_frame_finish",
+            "net/bridge/br_forward.c",
+        ],
+        find: Find::Own(bridge),
+    },
 ];
+
+fn bridge(case: &mut Case<'_>) -> Vec<Found> {
+    let drops = case.take(|case, drop| {
+        let function = case.function(drop);
+        let refused = [
+            "br_handle_frame",
+            "br_forward",
+            "br_flood",
+            "br_allowed",
+            "__br_forward",
+            "br_dev_queue",
+        ];
+        !matches!(drop.kind, Kind::Chatter | Kind::Group)
+            && (drop.kind != Kind::Discovery || drop.times.count >= 3)
+            && matches!(case.reason(drop), "NO_TX_TARGET" | "NOT_SPECIFIED")
+            && refused.iter().any(|name| function.starts_with(name))
+    });
+    case.by_place(&drops)
+        .into_iter()
+        .filter(|group| group.iter().any(|drop| !matches!(drop.kind, Kind::Other | Kind::Counted)))
+        .map(|group| {
+            let mut found = case.found(&group);
+            found.title = case.fill(
+                "{packets} that came to bridge port {place} {were} dropped: the bridge has no port to send them to.",
+                &group,
+            );
+            found.advice = "`bridge -d link`, `bridge vlan` and `bridge fdb show`: is the port of the destination up \
+                            and a member, not isolated, in the same VLAN?"
+                .into();
+            for drop in &group {
+                for (flow, _) in drop.flows.most(usize::MAX) {
+                    case.explain_host(flow.dst);
+                }
+            }
+            found
+        })
+        .collect()
+}
 
 fn is_down(device: &DeviceFact) -> bool {
     device.up == Some(false) || device.carrier == Some(false)
@@ -97,7 +150,7 @@ fn link_down(case: &mut Case<'_>) -> Vec<Found> {
     down.sort_by_key(|device| device.id);
     down.dedup_by_key(|device| device.id);
     for device in down {
-        let id = psc_formats::event::DeviceId(device.id);
+        let id = DeviceId(device.id);
         let drops = case.take(|case, drop| {
             drop.device == id && matches!(case.reason(drop), "QDISC_DROP" | "DEV_READY")
         });
@@ -181,40 +234,44 @@ fn mtu_mismatch(case: &mut Case<'_>) -> Vec<Found> {
                 .iter()
                 .any(|name| function.starts_with(name))
     });
-    case.by_place(&drops)
-        .into_iter()
-        .filter_map(|group| {
-            let longest = group.iter().map(|drop| drop.longest).max().unwrap_or(0);
-            let mine = case.tables.devices.get(&group[0].device)?;
-            let peer = case.spaces.iter().flat_map(|space| &space.devices).find(|peer| {
-                peer.kind == "veth"
+    let mut all = Vec::new();
+    for group in case.by_place(&drops) {
+        let longest = group.iter().map(|drop| drop.longest).max().unwrap_or(0);
+        let Some(mine) = case.tables.devices.get(&group[0].device) else { continue };
+        let peer =
+            case.spaces.iter().flat_map(|space| space.devices.iter().copied()).find(|peer| {
+                peer.id != mine.id
+                    && peer.kind == "veth"
                     && peer.ifindex == mine.peer_ifindex
                     && peer.peer_ifindex == mine.ifindex
             });
-            let mut found = case.found(&group);
-            let (least, other) = match peer {
-                Some(peer) if peer.mtu < mine.mtu => (peer.mtu, peer.name.as_str()),
-                Some(peer) => (mine.mtu, peer.name.as_str()),
-                None => (mine.mtu, "its peer"),
-            };
-            found.title = case.fill(
-                &format!(
-                    "{{packets}} of up to {longest} bytes {{were}} dropped between {{place}} and {other}: longer than \
-                     the receiver takes (MTU {least})."
-                ),
-                &group,
-            );
-            found.evidence.push(format!("{} has an MTU of {}.", mine.name, mine.mtu));
-            if let Some(peer) = peer {
-                found.evidence.push(format!("{} has an MTU of {}.", peer.name, peer.mtu));
-            }
-            found.advice = format!("Give both ends one MTU: `ip link set {} mtu {least}`.", mine.name);
-            if peer.is_none_or(|peer| peer.mtu == mine.mtu) {
-                found.sure = Sure::Medium("the MTUs read do not differ, or one was not read".to_owned());
-            }
-            Some(found)
-        })
-        .collect()
+        let mut found = case.found(&group);
+        let (least, other) = match peer {
+            Some(peer) => (peer.mtu.min(mine.mtu), case.place(peer.netns, DeviceId(peer.id))),
+            None => (mine.mtu, "its peer".to_owned()),
+        };
+        found.title = case.fill(
+            &format!(
+                "{{packets}} of up to {longest} bytes {{were}} dropped between {{place}} and {other}: longer \
+                 than the receiver takes (MTU {least})."
+            ),
+            &group,
+        );
+        found.evidence.push(format!("{} has an MTU of {}.", mine.name, mine.mtu));
+        if let Some(peer) = peer {
+            found.evidence.push(format!("{other} has an MTU of {}.", peer.mtu));
+        }
+        found.advice = format!("Give both ends one MTU: `ip link set {} mtu {least}`.", mine.name);
+        if peer.is_none_or(|peer| peer.mtu == mine.mtu) {
+            found.sure =
+                Sure::Medium("the MTUs read do not differ, or one was not read".to_owned());
+        }
+        for device in peer.into_iter().chain([mine]) {
+            case.account_device(DeviceId(device.id));
+        }
+        all.push(found);
+    }
+    all
 }
 
 fn driver_busy(case: &mut Case<'_>) -> Vec<Found> {

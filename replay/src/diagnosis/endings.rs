@@ -9,6 +9,9 @@ use super::case::{Case, counted, service};
 use super::rule::{Find, Found, Rule, Sure};
 use super::seen::{Kind, RESENT_STUCK, Refusal, Reset, Times};
 
+/// The reset that answers a segment leaves before the segment is freed, by no more than this.
+const ANSWER_NS: u64 = 1_000_000;
+
 /// A window closed for so long in all is no flow control at work, but a reader that does not read.
 const CLOSED_NS: u64 = 200_000_000;
 
@@ -356,9 +359,17 @@ fn half_open(case: &mut Case<'_>) -> Vec<Found> {
                     .sides
                     .iter()
                     .filter_map(|side| side.reset)
-                    .any(|at| at < drop.times.first);
+                    .any(|at| at + ANSWER_NS < drop.times.first);
                 let refused = connection.whole && connection.refused();
-                if !(closing || reset_before || refused) {
+                // Its own end reset it, for a reason of its own; what was under way then is no news.
+                let ended_here = case.seen.sockets.resets().into_iter().any(|(reset, _)| {
+                    let reason = reset_reason(case, reset);
+                    reset.tuple.canonical() == flow.canonical()
+                        && ["ABORT", "DISCONNECT", "TIMEOUT", "CLOSE"]
+                            .iter()
+                            .any(|w| reason.contains(w))
+                });
+                if !(closing || reset_before || refused || ended_here) {
                     flows.push((flow, count));
                 }
             }

@@ -300,13 +300,22 @@ fn rejected(case: &Case<'_>, drop: &Drop) -> bool {
                 && (error.about.src, error.about.dst, error.about.dport)
                     == (flow.src, flow.dst, flow.dport)
         });
-        refused || unreachable
+        // A reset in the name of the socket, which the socket did not send.
+        let cut = drop.kind == Kind::Segment
+            && case.seen.connections.get(*flow).is_some_and(|connection| {
+                connection.sides[usize::from(flow.src == connection.tuple.src)].reset.is_some()
+            })
+            && case.seen.sockets.resets().iter().all(|(reset, _)| reset.tuple != flow.reversed());
+        refused || unreachable || cut
     })
 }
 
 fn firewall(case: &mut Case<'_>, wanted: bool) -> Vec<Found> {
-    let drops =
-        case.take(|case, drop| case.reason(drop) == NETFILTER && (!wanted || rejected(case, drop)));
+    let drops = case.take(|case, drop| {
+        case.reason(drop) == NETFILTER
+            && drop.kind != Kind::Chatter
+            && (!wanted || rejected(case, drop))
+    });
     let mut groups: BTreeMap<(u32, Hook, bool), Vec<&Drop>> = BTreeMap::new();
     for drop in drops {
         let discovery = drop.kind == Kind::Discovery;

@@ -105,7 +105,10 @@ fn unanswered(case: &mut Case<'_>, ignoring: bool) -> Vec<Found> {
         let owner = case.owner(target).map(|space| space.netns);
         // The address is on the host that asks: somebody else's fault.
         let holder = owner.filter(|netns| {
-            case.tables.devices.get(&ask.device).is_none_or(|device| device.netns != *netns)
+            let at = |device| case.tables.devices.get(device).map(|fact| fact.netns);
+            at(&ask.device) != Some(*netns)
+                && (ask.reached.iter().any(|device| at(device) == Some(*netns))
+                    || case.is_capture())
         });
         if holder.is_some() != ignoring {
             continue;
@@ -146,6 +149,11 @@ fn unanswered(case: &mut Case<'_>, ignoring: bool) -> Vec<Found> {
             );
             found.targets.insert(0, format!("namespace {name}"));
         } else {
+            if let Some(name) = owner.and_then(|netns| case.space(netns)).map(|space| &space.name) {
+                found
+                    .evidence
+                    .push(format!("Namespace {name} has {target}; the requests did not reach it."));
+            }
             found.title = format!("Nobody answers for {target} at {place}.");
             found.advice = format!(
                 "Is {target} up, on this link and in this VLAN? `ip neigh show {target}`, `arping {target}`; \

@@ -323,7 +323,7 @@ fn no_return_route(case: &mut Case<'_>) -> Vec<Found> {
 fn no_route(case: &mut Case<'_>) -> Vec<Found> {
     let drops = case.take(|case, drop| {
         matches!(case.reason(drop), "IP_INNOROUTES" | "IP_OUTNOROUTES")
-            && drop.kind != Kind::Discovery
+            && !matches!(drop.kind, Kind::Discovery | Kind::Chatter)
     });
     let mut all: Vec<Found> = Vec::new();
     for group in case.by_place(&drops) {

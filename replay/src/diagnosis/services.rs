@@ -204,7 +204,10 @@ fn is_chatter(group: IpAddr) -> bool {
 
 fn group_not_joined(case: &mut Case<'_>) -> Vec<Found> {
     let drops = case.take(|case, drop| {
+        let function = case.function(drop);
+        let refuses = ["ip_rcv_finish", "ip_mr_input", "ip6_mc_input", "__udp4_lib", "__udp6_lib"];
         drop.kind == Kind::Group
+            && refuses.iter().any(|name| function.starts_with(name))
             && matches!(case.reason(drop), "NOT_SPECIFIED" | "NO_SOCKET" | "IP_INNOROUTES")
     });
     let mut all = Vec::new();

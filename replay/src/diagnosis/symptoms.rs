@@ -14,6 +14,9 @@ use super::seen::{IcmpError, Times};
 /// loss-based congestion control falls off (Mathis et al., CCR 1997).
 const RETRANSMIT_PER_MILLE: u64 = 10;
 
+/// Fewer ICMP errors held back are no finding: whoever asks once more learns.
+const HELD_BACK: u64 = 10;
+
 /// Fewer retransmissions are no finding.
 const RETRANSMITS: u64 = 10;
 
@@ -52,6 +55,19 @@ pub(super) const RULES: &[Rule] = &[
         find: Find::Own(syn_unanswered),
     },
     Rule {
+        id: "echo-unanswered",
+        layer: Layer::Network,
+        severity: "medium",
+        looks_at: "ICMP echo requests without replies that no other cause explains, icmp_echo_ignore_all",
+        cause: "a host does not answer ping: it is told not to, it is down, or something on the way discards",
+        silent_on: "pings that are answered, one lost among many, traceroute",
+        references: &[
+            "RFC 1122 section 3.2.2.6",
+            "Documentation/networking/ip-sysctl.rst icmp_echo_ignore_all",
+        ],
+        find: Find::Own(echo_unanswered),
+    },
+    Rule {
         id: "retransmissions",
         layer: Layer::Transport,
         severity: "medium",
@@ -68,7 +84,7 @@ fn rate_limited(case: &mut Case<'_>) -> Vec<Found> {
     let mut all = Vec::new();
     for space in &case.spaces {
         let rose: u64 = counters.iter().map(|name| space.rise(name)).sum();
-        if rose == 0 {
+        if rose < HELD_BACK {
             continue;
         }
         let mut evidence = space.tell(&counters);
@@ -299,4 +315,68 @@ fn retransmissions(case: &mut Case<'_>) -> Vec<Found> {
         times,
         ..Found::default()
     }]
+}
+
+fn echo_unanswered(case: &mut Case<'_>) -> Vec<Found> {
+    const LEAST: u64 = 3;
+    let mut all = Vec::new();
+    for ((from, to), exchange) in case.seen.services.echoes() {
+        let about = FiveTuple {
+            protocol: if to.is_ipv6() { 58 } else { 1 },
+            src: *from,
+            sport: 0,
+            dst: *to,
+            dport: 0,
+        };
+        let open = exchange.unanswered();
+        if open < LEAST
+            || open * 2 < exchange.asked.count
+            || super::seen::is_group(*to)
+            || case.is_explained(about)
+            || case.seen.errors.is_traceroute(*from, *to)
+        {
+            continue;
+        }
+        let mut evidence = vec![format!(
+            "{} from {from}, {} answered.",
+            counted(exchange.asked.count, "echo request"),
+            exchange.answered
+        )];
+        let mut told_not_to = false;
+        let owner = case.owner(*to);
+        for name in ["net.ipv4.icmp_echo_ignore_all", "net.ipv6.icmp.echo_ignore_all"] {
+            if let Some("1") = owner.and_then(|space| space.sysctl(name)) {
+                evidence.push(format!("{name} is 1 at {to}."));
+                told_not_to = true;
+            }
+        }
+        let place = owner.map(|space| format!("namespace {}", space.name));
+        all.push(Found {
+            title: format!(
+                "{to} does not answer {} of {from}{}.",
+                counted(open, "ping"),
+                if told_not_to { ": it is told to ignore them" } else { "" }
+            ),
+            evidence,
+            effect: if told_not_to {
+                "confirmed: the sysctl says so.".to_owned()
+            } else {
+                "not observable: who discards them is outside of what was seen.".to_owned()
+            },
+            advice: if told_not_to {
+                "`sysctl -w net.ipv4.icmp_echo_ignore_all=0` (net.ipv6.icmp.echo_ignore_all) if it is to answer.".to_owned()
+            } else {
+                format!("Record at {to} too; is it up, does a filter drop ICMP (`traceroute -I {to}`)?")
+            },
+            targets: [to.to_string()].into_iter().chain(place).collect(),
+            times: exchange.asked.clone(),
+            sure: if told_not_to {
+                Sure::High
+            } else {
+                Sure::Medium("the silence is certain, its cause is not".to_owned())
+            },
+            ..Found::default()
+        });
+    }
+    all
 }

@@ -2,7 +2,8 @@
 
 use psc_formats::manifest::Layer;
 
-use super::rule::{DropRule, Find, Rule};
+use super::case::Case;
+use super::rule::{DropRule, Find, Found, Rule};
 use super::seen::Kind;
 
 /// Drops that say their cause themselves.
@@ -133,6 +134,16 @@ pub(super) const RULES: &[Rule] = &[
         }),
     },
     Rule {
+        id: "tunnel-mismatch",
+        layer: Layer::Network,
+        severity: "high",
+        looks_at: "drop reasons VXLAN_VNI_NOT_FOUND, VXLAN_INVALID_HDR, TUNNEL_TXINFO, IP_TUNNEL_ECN",
+        cause: "the two ends of a tunnel do not agree: no device for its network id, or wrong headers",
+        silent_on: "tunnels whose ends agree",
+        references: &["RFC 7348", "RFC 6040", "ip-link(8) vxlan", "drivers/net/vxlan/vxlan_core.c"],
+        find: Find::Own(tunnel),
+    },
+    Rule {
         id: "no-protocol",
         layer: Layer::Network,
         severity: "medium",
@@ -209,3 +220,36 @@ pub(super) const RULES: &[Rule] = &[
         }),
     },
 ];
+
+fn tunnel(case: &mut Case<'_>) -> Vec<Found> {
+    const REASONS: [&str; 4] =
+        ["VXLAN_VNI_NOT_FOUND", "VXLAN_INVALID_HDR", "TUNNEL_TXINFO", "IP_TUNNEL_ECN"];
+    let drops =
+        case.take(|case, drop| REASONS.contains(&case.reason(drop)) && drop.kind != Kind::Chatter);
+    let mut all = Vec::new();
+    for group in case.by_place(&drops) {
+        let mut found = case.found(&group);
+        found.title =
+            case.fill("{packets} of a tunnel {were} dropped at {place} ({reason}).", &group);
+        found.advice =
+            "`ip -d link show type vxlan` at both ends: the same id, port, group or remote.".into();
+        all.push(found);
+    }
+    if !all.is_empty() {
+        // Whoever is looked for through the tunnel is not to blame.
+        let through: Vec<_> = case
+            .seen
+            .link
+            .asks()
+            .into_iter()
+            .filter(|(_, ask)| {
+                case.tables.devices.get(&ask.device).is_some_and(|device| device.kind == "vxlan")
+            })
+            .map(|(ip, _)| *ip)
+            .collect();
+        for host in through {
+            case.explain_host(host);
+        }
+    }
+    all
+}

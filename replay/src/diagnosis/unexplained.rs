@@ -45,7 +45,7 @@ const HARMLESS_PLACES: &[&str] = &[
     "ip6_mc_input", "ip_mr_input", "tcp_rcv_state_process", "tcp_v4_rcv", "tcp_v6_rcv", "tcp_v4_do_rcv", "tcp_v6_do_rcv",
     "udp_destruct_common", "sk_stream_kill_queues", "skb_queue_purge", "inet_csk_destroy_sock", "packet_rcv", "tpacket_rcv",
     "raw_", "rawv6_", "ping_", "unix_", "netlink_", "arp_process", "arp_rcv", "ndisc_rcv", "icmp_rcv", "icmpv6_rcv", "igmp_rcv",
-    "__udp4_lib_mcast_deliver", "__udp6_lib_mcast_deliver", "tcp_check_req", "tcp_data_queue", "tcp_drop", "inet_sock_destruct",
+    "__udp4_lib_rcv", "__udp6_lib_rcv", "__udp4_lib_mcast_deliver", "__udp6_lib_mcast_deliver", "tcp_check_req", "tcp_data_queue", "tcp_drop", "inet_sock_destruct",
     "br_handle_frame", "br_stp_rcv", "llc_rcv", "tun_", "tap_", "skb_release", "sock_wfree", "__sk_destruct", "sk_destruct",
     "neigh_release", "neigh_destroy", "ip_mc_",
 ];
@@ -57,7 +57,7 @@ fn is_harmless(case: &Case<'_>, drop: &Drop) -> bool {
     let reason = case.reason(drop);
     let function = case.function(drop);
     HARMLESS.contains(&reason)
-        || matches!(drop.kind, Kind::Discovery | Kind::Group | Kind::Reset)
+        || matches!(drop.kind, Kind::Discovery | Kind::Chatter | Kind::Group | Kind::Reset)
         || reason == "NOT_SPECIFIED"
             && (function == "?"
                 || HARMLESS_PLACES.iter().any(|prefix| function.starts_with(prefix)))
@@ -116,7 +116,8 @@ fn device_loss(case: &mut Case<'_>) -> Vec<Found> {
                 })
                 .collect();
             let total: u64 = losses.iter().map(|(_, rise)| *rise).max().unwrap_or(0);
-            if total == 0 || total <= by_event {
+            let id = psc_formats::event::DeviceId(device.id);
+            if total == 0 || total <= by_event || case.is_accounted(id) {
                 continue;
             }
             all.push(Found {

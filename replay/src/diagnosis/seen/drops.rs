@@ -39,8 +39,10 @@ pub(in crate::diagnosis) enum Kind {
     Group,
     /// ICMP errors and echoes.
     Message,
-    /// ARP, neighbour and router discovery, multicast listener reports.
+    /// ARP, neighbour solicitations and advertisements.
     Discovery,
+    /// Group membership reports and router discovery, which hosts send whether anybody listens or not.
+    Chatter,
     /// A fragment without a transport header.
     Fragment,
     /// Anything else.
@@ -210,11 +212,15 @@ impl Drops {
         match headers.transport {
             Transport::Tcp(tcp) if tcp.flags & RST != 0 => Kind::Reset,
             Transport::Tcp(tcp) if tcp.flags & (SYN | ACK) == SYN => Kind::Syn,
+            // The answer of the other side: a scanner's kernel knows nothing of it.
+            Transport::Tcp(tcp) if tcp.flags & SYN != 0 => Kind::Reply,
             Transport::Tcp(_) => Kind::Segment,
             Transport::Icmp(icmp) => {
                 let v6 = dst.is_ipv6();
-                if v6 && matches!(icmp.icmp_type, 130..=137 | 143) {
+                if v6 && matches!(icmp.icmp_type, 135 | 136) {
                     Kind::Discovery
+                } else if v6 && matches!(icmp.icmp_type, 130..=134 | 137 | 143) {
+                    Kind::Chatter
                 } else if is_group(dst) {
                     Kind::Group
                 } else {
@@ -223,7 +229,7 @@ impl Drops {
             }
             _ if is_group(dst) => {
                 if headers.protocol() == Some(2) {
-                    Kind::Discovery
+                    Kind::Chatter
                 } else {
                     Kind::Group
                 }

@@ -1,5 +1,6 @@
 //! Address resolution: who asked for whom, who answered, who claims which address.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
 
 use psc_formats::event::DeviceId;
@@ -31,6 +32,8 @@ pub(in crate::diagnosis) struct Ask {
     pub(in crate::diagnosis) failed: bool,
     /// A duplicate address probe was answered.
     pub(in crate::diagnosis) probe_answered: Option<[u8; 6]>,
+    /// Devices that received one.
+    pub(in crate::diagnosis) reached: BTreeSet<DeviceId>,
     probing: bool,
     prober: [u8; 6],
 }
@@ -59,11 +62,18 @@ pub(in crate::diagnosis) struct Link {
     asks: Bounded<IpAddr, Ask>,
     claims: Bounded<IpAddr, Claims>,
     routers: Bounded<DeviceId, Routers>,
+    /// Journeys of requests, and whom they ask for.
+    asking: Bounded<u64, IpAddr>,
 }
 
 impl Default for Link {
     fn default() -> Self {
-        Self { asks: Bounded::new(KEYS), claims: Bounded::new(KEYS), routers: Bounded::new(KEYS) }
+        Self {
+            asks: Bounded::new(KEYS),
+            claims: Bounded::new(KEYS),
+            routers: Bounded::new(KEYS),
+            asking: Bounded::new(KEYS),
+        }
     }
 }
 
@@ -142,10 +152,24 @@ impl Link {
             ask.device = device;
         }
         ask.times.add(at, 1, journey);
+        if let Some(journey) = journey {
+            self.asking.entry_or_forget(journey, || target);
+        }
         ask.unanswered += 1;
         ask.by.get_or_insert(by);
         ask.probing = by.is_unspecified();
         ask.prober = mac;
+    }
+
+    /// A request arrived at a device.
+    pub(super) fn arrived(&mut self, device: DeviceId, journey: u64) {
+        const DEVICES: usize = 16;
+        if let Some(target) = self.asking.get(&journey)
+            && let Some(ask) = self.asks.get_mut(target)
+            && ask.reached.len() < DEVICES
+        {
+            ask.reached.insert(device);
+        }
     }
 
     fn answer(&mut self, address: IpAddr, mac: [u8; 6]) {

@@ -52,7 +52,12 @@ impl Seen {
                 self.connections.socket_event(event);
             }
         }
-        let Some((headers, _)) = self.once.packet(sighting) else { return };
+        let first = self.once.packet(sighting);
+        if let (EventKind::Receive {}, Some(journey), None) = (event.kind, sighting.journey, first)
+        {
+            self.link.arrived(event.device, journey.0);
+        }
+        let Some((headers, _)) = first else { return };
         let bytes = if sighting.fresh { sighting.bytes } else { &[] };
         self.drops.packet(headers);
         self.errors.packet(event, headers, sighting.journey);
@@ -61,6 +66,8 @@ impl Seen {
             self.connections.packet(event, headers, sighting.journey);
         } else if let Transport::Udp(_) = headers.transport {
             self.services.packet(event, headers, bytes, sighting.journey);
+        } else {
+            self.services.echo(event, headers, sighting.journey);
         }
     }
 

@@ -41,13 +41,15 @@ impl Exchange {
 #[derive(Debug)]
 pub(in crate::diagnosis) struct Services {
     dns: Bounded<(IpAddr, IpAddr), Exchange>,
+    /// Echo requests by (who asks, who is asked).
+    echo: Bounded<(IpAddr, IpAddr), Exchange>,
     /// By client hardware address.
     dhcp: Bounded<[u8; 6], Exchange>,
 }
 
 impl Default for Services {
     fn default() -> Self {
-        Self { dns: Bounded::new(KEYS), dhcp: Bounded::new(KEYS) }
+        Self { dns: Bounded::new(KEYS), echo: Bounded::new(KEYS), dhcp: Bounded::new(KEYS) }
     }
 }
 
@@ -70,6 +72,32 @@ impl Services {
             (DHCP_SERVER, DHCP_CLIENT) => self.dhcp(payload, true, at, journey),
             _ => {}
         }
+    }
+
+    /// An ICMP or ICMPv6 echo.
+    pub(super) fn echo(&mut self, event: &Event, headers: &Headers, journey: Option<JourneyId>) {
+        let Transport::Icmp(icmp) = headers.transport else { return };
+        let Some((src, dst)) = headers.addresses() else { return };
+        match (src.is_ipv6(), icmp.icmp_type) {
+            (false, 8) | (true, 128) => {
+                let exchange = self.echo.entry_or_forget((src, dst), Exchange::default);
+                exchange.asked.add(event.at.0, 1, journey.map(|id| id.0));
+                if exchange.open.len() < OPEN {
+                    exchange.open.insert(icmp.rest);
+                }
+            }
+            (false, 0) | (true, 129) => {
+                if let Some(exchange) = self.echo.get_mut(&(dst, src)) {
+                    exchange.open.remove(&icmp.rest);
+                    exchange.answered += 1;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(in crate::diagnosis) fn echoes(&self) -> Vec<(&(IpAddr, IpAddr), &Exchange)> {
+        super::sorted(&self.echo)
     }
 
     /// RFC 1035 section 4.1.1: identifier, then flags with QR first and RCODE last.
