@@ -135,6 +135,9 @@ pub(crate) struct Select {
     /// from the first event, a time such as 2026-03-01T12:00:00Z is absolute.
     #[arg(short, long, value_name = "FROM..TO")]
     pub(crate) time: Option<TimeRange>,
+    /// With a filter, also the journeys that those it keeps are joined to.
+    #[arg(skip)]
+    pub(crate) joined: bool,
 }
 
 /// `psc import`.
@@ -164,6 +167,7 @@ Examples:
   psc export web.psc --to pcapng -o web.pcapng
   psc export web.psc --to pcapng -o - | tshark -r -
   psc export web.psc --to jsonl -o - | jq .event
+  psc export web.psc --to perfetto -t 2s..3s -o web.pftrace   # open at https://ui.perfetto.dev
 
 pcapng carries the drop reason and the path of each packet as a packet comment.")]
 pub(crate) struct ExportArgs {
@@ -192,6 +196,8 @@ pub(crate) enum ExportFormat {
     Pcapng,
     /// One JSON object a line and event
     Jsonl,
+    /// A trace for the Perfetto UI: one track a flow and one a CPU
+    Perfetto,
 }
 
 /// Text or JSON.

@@ -7,6 +7,7 @@ use psc_replay::analyzer::{self, Analyzer};
 use psc_replay::guarder::Detectors;
 use psc_replay::locator::Locator;
 use psc_replay::tracer::{TraceOptions, Tracer};
+use psc_replay::view::trace::{Journey, TraceView};
 use psc_reports::text::Style;
 use psc_reports::{html, svg, text};
 use serde::Serialize;
@@ -23,7 +24,10 @@ use crate::source::replay;
 
 /// `psc trace`.
 pub(crate) fn trace(args: &TraceArgs, console: Console) -> anyhow::Result<Verdict> {
-    let mut tracer = Tracer::new(TraceOptions { paths: args.paths, journeys: args.limit });
+    // Of one journey, all that belongs to its story is told.
+    let journeys = if args.journey.is_some() { args.limit.max(STORY) } else { args.limit };
+    let in_order = args.journey.is_some();
+    let mut tracer = Tracer::new(TraceOptions { paths: args.paths, journeys, in_order });
     let select = match args.journey {
         None => &args.select,
         Some(journey) => &one_journey(&args.select, journey)?,
@@ -46,7 +50,7 @@ pub(crate) fn trace(args: &TraceArgs, console: Console) -> anyhow::Result<Verdic
         ViewFormat::Json => psc_reports::json("trace", &view),
         ViewFormat::Svg => match args.figure {
             TraceFigure::Graph => draw(|out| svg::path_graph(&view.graph, out))?,
-            TraceFigure::Ladder => match view.exemplars.first() {
+            TraceFigure::Ladder => match drawn(&view, args.journey) {
                 Some(journey) => draw(|out| svg::ladder(journey, out))?,
                 None => anyhow::bail!(
                     "{}: there is no journey to draw in what is selected",
@@ -59,7 +63,16 @@ pub(crate) fn trace(args: &TraceArgs, console: Console) -> anyhow::Result<Verdic
     Ok(Verdict::Clean)
 }
 
-/// The selection narrowed to one journey.
+/// Journeys of a story that are told.
+const STORY: usize = 256;
+
+/// The journey that a ladder is drawn of: the one asked for, else the first offered.
+fn drawn(view: &TraceView, journey: Option<u64>) -> Option<&Journey> {
+    let asked = |shown: &&Journey| journey.is_none_or(|journey| shown.id == journey);
+    view.exemplars.iter().find(asked)
+}
+
+/// The selection narrowed to one journey and those it is joined to.
 fn one_journey(selected: &Select, journey: u64) -> anyhow::Result<Select> {
     let this = format!("journey.id == {journey}");
     let filter = match &selected.filter {
@@ -70,7 +83,7 @@ fn one_journey(selected: &Select, journey: u64) -> anyhow::Result<Select> {
             format!("({filter}) and {this}")
         }
     };
-    Ok(Select { filter: Some(filter), time: selected.time.clone() })
+    Ok(Select { filter: Some(filter), time: selected.time.clone(), joined: true })
 }
 
 /// `psc analyze`.

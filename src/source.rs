@@ -54,7 +54,7 @@ pub(crate) fn replay(
         Some(range) => source.resolve(range)?,
         None => (None, None),
     };
-    let selection = Selection { filter, from, to };
+    let selection = Selection { filter, from, to, joined: selected.joined };
     let bar = console.bar("reading", source.position().map(|(_, total)| total));
     let mut first = Some(source);
     let mut reopen = || -> Result<Box<dyn EventSource>, SourceError> {

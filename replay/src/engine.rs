@@ -74,6 +74,9 @@ pub enum Ambiguity {
     BirthNotObserved,
     /// Events of this CPU were lost while it was open.
     LossWhileOpen,
+    /// A fragment of a datagram, while another with the same addresses and identification was incomplete
+    /// (RFC 4963): which of the two it belongs to cannot be known.
+    SameIdentification,
 }
 
 /// A journey that will get no more events.
@@ -93,8 +96,8 @@ pub struct ClosedJourney {
     pub outcome: Outcome,
     /// Why it is ambiguous, when it is.
     pub ambiguous: Option<Ambiguity>,
-    /// Journeys it is joined to: (how, which).
-    pub lineage: Vec<(Lineage, JourneyId)>,
+    /// Journeys it is joined to.
+    pub lineage: Vec<Edge>,
     /// It is a listener's clone of the journey that `lineage` names: no packet of its own, so it is
     /// never a drop and totals leave it out.
     pub clone: bool,
@@ -112,6 +115,11 @@ impl ClosedJourney {
         }
     }
 
+    /// Whether its bytes are those of a journey that it was cut or copied from, which has been counted.
+    pub fn is_cut_or_copied(&self) -> bool {
+        self.lineage.iter().any(|edge| matches!(edge.how, Lineage::Segment | Lineage::Copy))
+    }
+
     /// The steps that tier 1 alone would have seen: without function probes and netfilter links.
     pub fn tier_one(&self) -> impl DoubleEndedIterator<Item = &Event> {
         self.steps.iter().filter(|step| !step.kind.is_deeper_tier())
@@ -123,10 +131,36 @@ impl ClosedJourney {
 pub enum Lineage {
     /// Clone of it.
     Clone,
-    /// Copy of it, joined by content (a veth peer with XDP copies).
+    /// Copy of it (a veth peer with XDP copies).
     Copy,
     /// Segment that software GSO cut from it.
     Segment,
+    /// Merged into it by GRO: it goes on as part of that.
+    Merged,
+    /// Fragment of the datagram that it is, or is the first fragment of.
+    Fragment,
+    /// Put together again with it, which carries the datagram on.
+    Reassembled,
+}
+
+/// How it is known that two skbs belong together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Evidence {
+    /// By what the packets say (identification, sequence numbers, payload) and what their CPU was doing.
+    Content,
+    /// A probe saw the kernel do it.
+    Observed,
+}
+
+/// A journey that another one is joined to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Edge {
+    /// How.
+    pub how: Lineage,
+    /// To which.
+    pub of: JourneyId,
+    /// How that is known.
+    pub evidence: Evidence,
 }
 
 /// Sees every sighting in time order and every journey as it closes.
@@ -151,6 +185,9 @@ pub struct Selection {
     pub from: Option<Ns>,
     /// See `from`.
     pub to: Option<Ns>,
+    /// With a filter, also the journeys that those it selects are joined to, and so on: whole stories.
+    /// Only [`run_file`] can do that.
+    pub joined: bool,
 }
 
 /// What a pass found out about the recording itself.

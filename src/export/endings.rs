@@ -6,7 +6,9 @@ use std::fmt::Write as _;
 
 use psc_formats::ProbeId;
 use psc_formats::event::DeviceId;
-use psc_replay::engine::{Ambiguity, ClosedJourney, JourneyId, Lineage, Observer, Outcome, World};
+use psc_replay::engine::{
+    Ambiguity, ClosedJourney, Edge, JourneyId, Lineage, Observer, Outcome, World,
+};
 use psc_reports::units::duration;
 
 /// Steps of a path that a comment lists.
@@ -24,6 +26,18 @@ struct Story {
     path: Vec<(ProbeId, DeviceId)>,
 }
 
+/// How one journey is joined to another, before `journey N`.
+pub(super) fn joined(how: Lineage) -> &'static str {
+    match how {
+        Lineage::Clone => "clone of",
+        Lineage::Copy => "copy of",
+        Lineage::Segment => "segment of",
+        Lineage::Merged => "merged into",
+        Lineage::Fragment => "fragment of the datagram of",
+        Lineage::Reassembled => "reassembled into",
+    }
+}
+
 /// How each journey went, in twelve bytes a journey.
 #[derive(Default)]
 pub(super) struct Endings {
@@ -36,7 +50,7 @@ pub(super) struct Endings {
     /// Listeners' clones: no packets of their own.
     clones: HashSet<JourneyId>,
     /// Journeys joined to others, which are few.
-    lineage: HashMap<JourneyId, (Lineage, JourneyId)>,
+    lineage: HashMap<JourneyId, Edge>,
 }
 
 impl Endings {
@@ -50,13 +64,9 @@ impl Endings {
         };
         let mut comment =
             format!("journey {} {text}; {} in view", id.0, duration(self.durations[at]));
-        if let Some((how, other)) = self.lineage.get(&id) {
-            let how = match how {
-                Lineage::Clone => "clone",
-                Lineage::Copy => "copy",
-                Lineage::Segment => "segment",
-            };
-            let _ = write!(comment, "; {how} of journey {}", other.0);
+        if let Some(edge) = self.lineage.get(&id) {
+            let how = joined(edge.how);
+            let _ = write!(comment, "; {how} journey {}", edge.of.0);
         }
         comment
     }
@@ -123,6 +133,7 @@ fn tell(world: World<'_>, story: &Story) -> String {
         let why = match why {
             Ambiguity::ContentContradicts => "its content contradicts its address",
             Ambiguity::BirthNotObserved => "its first event is not a birth",
+            Ambiguity::SameIdentification => "another datagram has its identification",
             Ambiguity::LossWhileOpen => "events were lost meanwhile",
         };
         let _ = write!(text, "; identity ambiguous: {why}");

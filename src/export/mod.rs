@@ -3,6 +3,7 @@
 mod endings;
 mod jsonl;
 mod pcapng;
+mod perfetto;
 
 use crate::Verdict;
 use crate::cli::{ExportArgs, ExportFormat};
@@ -12,6 +13,7 @@ use crate::output::Console;
 pub(crate) fn run(args: &ExportArgs, console: Console) -> anyhow::Result<Verdict> {
     let verdict = match args.to {
         ExportFormat::Pcapng => pcapng::run(args, console),
+        ExportFormat::Perfetto => perfetto::run(args, console),
         ExportFormat::Jsonl => jsonl::run(args, console),
     }?;
     if let Some(path) = &args.custody {

@@ -55,7 +55,7 @@ impl Series {
         if journey.clone {
             return;
         }
-        let segment = journey.lineage.iter().any(|(how, _)| *how == Lineage::Segment);
+        let segment = journey.lineage.iter().any(|edge| edge.how == Lineage::Segment);
         let first = |direction: Direction| {
             journey.steps.iter().find(|event| {
                 !matches!(event.kind, EventKind::Captured { .. })
@@ -73,7 +73,7 @@ impl Series {
         let earliest = passages.iter().filter_map(|(_, e)| *e).min_by_key(|e| e.at);
         // The bytes of a segment or copy are those of what it was made from.
         if let Some(event) = earliest
-            && journey.lineage.is_empty()
+            && !journey.is_cut_or_copied()
         {
             self.bin(event.at.0).bytes += u64::from(event.len);
         }

@@ -116,6 +116,8 @@ pub(super) fn choose(
     struct Chooser {
         chosen: Chosen,
         waits: bool,
+        /// Pairs of joined journeys, when whole stories are wanted.
+        joined: Option<Vec<(u64, u64)>>,
     }
     impl Observer for Chooser {
         fn sighting(&mut self, world: World<'_>, sighting: &Sighting<'_>) {
@@ -131,13 +133,34 @@ pub(super) fn choose(
             if self.waits && holds_closed(&self.chosen.filter, world, journey) {
                 self.chosen.journeys.insert(journey.id);
             }
+            if let Some(joined) = &mut self.joined {
+                joined.extend(journey.lineage.iter().map(|edge| (journey.id.0, edge.of.0)));
+            }
         }
     }
     let chosen = Chosen { filter: filter.clone(), journeys: JourneySet::default() };
-    let mut chooser = Chooser { chosen, waits: waits(filter) };
+    let joined = selection.joined.then(Vec::new);
+    let mut chooser = Chooser { chosen, waits: waits(filter), joined };
     let range = Selection { filter: None, ..selection.clone() };
     run(source, &range, Choice::All, &mut [&mut chooser])?;
-    Ok(chooser.chosen)
+    let mut chosen = chooser.chosen;
+    // Who is joined to a chosen one is chosen; edges mostly lead back, so a few rounds reach all.
+    let mut joined = chooser.joined.unwrap_or_default();
+    loop {
+        let before = joined.len();
+        joined.retain(|&(one, other)| {
+            let (a, b) = (JourneyId(one), JourneyId(other));
+            let (has_a, has_b) = (chosen.journeys.contains(a), chosen.journeys.contains(b));
+            if has_a || has_b {
+                chosen.journeys.insert(a);
+                chosen.journeys.insert(b);
+            }
+            !(has_a || has_b)
+        });
+        if joined.len() == before {
+            return Ok(chosen);
+        }
+    }
 }
 
 /// Everything of a pass but its source.

@@ -105,7 +105,7 @@ impl Journeys {
         generation.function_steps += 1;
         generation.steps.push(event);
         generation.last_at = generation.last_at.max(event.at);
-        let packet = !generation.is_clone && generation.lineage.is_empty();
+        let packet = !generation.is_clone && !generation.is_part;
         self.steps_held += 1;
         self.slab.touch(slot);
         if inside {

@@ -4,10 +4,14 @@ use psc_formats::event::DeviceId;
 use psc_formats::packet::Headers;
 use psc_formats::{Event, FiveTuple, Ns};
 
-use crate::engine::{Ambiguity, JourneyId, Lineage, SkbId};
+use super::datagrams;
+use crate::engine::{Ambiguity, Edge, Evidence, JourneyId, Lineage, SkbId};
 
 /// No slot.
 pub(super) const NONE: u32 = u32::MAX;
+
+/// Journeys that one is joined to at most.
+const MAX_EDGES: usize = 64;
 
 /// How far a generation has come, as far as that decides what the next event can mean.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,7 +50,7 @@ pub(super) struct Generation {
     pub(super) flow: Option<FiveTuple>,
     pub(super) content: u32,
     pub(super) ambiguous: Option<Ambiguity>,
-    pub(super) lineage: Vec<(Lineage, JourneyId)>,
+    pub(super) lineage: Vec<Edge>,
     pub(super) stage: Stage,
     pub(super) end: Option<End>,
     /// Its bytes reached a reader.
@@ -59,6 +63,12 @@ pub(super) struct Generation {
     pub(super) undecided: bool,
     /// It was copied to a reader that is no mere watcher, while undecided.
     pub(super) read: bool,
+    /// Cut or copied from another: counted there.
+    pub(super) is_part: bool,
+    /// It goes on as part of another skb, whether or not its own end is seen.
+    pub(super) goes_on: bool,
+    /// The datagram that it was last seen to be a fragment of.
+    pub(super) datagram: Option<datagrams::Key>,
     /// A copy of it has been found already.
     pub(super) copy_found: bool,
     /// Unfinished transmits that name it.
@@ -81,6 +91,19 @@ impl Generation {
     /// The last headers known.
     pub(super) fn last_headers(&self) -> Option<&Headers> {
         self.headers.last().map(|(_, headers)| headers)
+    }
+
+    /// Joins it to another, once for each kind.
+    pub(super) fn join(&mut self, how: Lineage, of: JourneyId, evidence: Evidence) {
+        if of == self.id {
+            return;
+        }
+        let known = self.lineage.iter_mut().find(|edge| edge.how == how && edge.of == of);
+        if let Some(known) = known {
+            known.evidence = known.evidence.max(evidence);
+        } else if self.lineage.len() < MAX_EDGES {
+            self.lineage.push(Edge { how, of, evidence });
+        }
     }
 
     fn clear(&mut self) {

@@ -30,11 +30,15 @@
 //! each address ever seen (the kernel's, so as many as skbs ever existed at once).
 
 mod clones;
+mod datagrams;
 mod functions;
 mod generation;
+mod merges;
 mod place;
+mod segments;
 #[cfg(test)]
 mod tests;
+mod told;
 mod transmit;
 mod twins;
 mod unborn;
@@ -47,8 +51,12 @@ use psc_formats::{Event, EventKind, Manifest, Ns, SkbAddr, Tables};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::engine::{Ambiguity, ClosedJourney, JourneyId, Outcome, SkbId};
+use datagrams::Datagrams;
 use functions::Functions;
 use generation::{End, Generation, NONE, Slab, Stage};
+use merges::Merges;
+use segments::Cuts;
+use told::Tellings;
 use transmit::{Transmit, Transmits};
 use twins::Twins;
 
@@ -110,8 +118,10 @@ pub struct Journeys {
     slab: Slab,
     transmits: Transmits,
     twins: Twins,
-    /// Per CPU, the GSO skb last queued or dequeued there.
-    segmented: Vec<Option<(u32, JourneyId)>>,
+    cuts: Cuts,
+    merges: Merges,
+    datagrams: Datagrams,
+    told: Tellings,
     /// Per CPU, the time of the first event after lost ones.
     gaps: Vec<Ns>,
     waiting: VecDeque<(Ns, u32, JourneyId)>,
@@ -146,7 +156,10 @@ impl Journeys {
             slab: Slab::default(),
             transmits: Transmits::default(),
             twins: Twins::default(),
-            segmented: Vec::new(),
+            cuts: Cuts::default(),
+            merges: Merges::default(),
+            datagrams: Datagrams::default(),
+            told: Tellings::default(),
             gaps: Vec::new(),
             waiting: VecDeque::new(),
             closed: VecDeque::new(),
@@ -189,24 +202,30 @@ impl Journeys {
             self.lost_before(&event);
         }
         if event.kind.is_deeper_tier() {
+            self.note_told(&event);
             return self.admit_function(event);
         }
         let Some((slot, opens)) = self.place(&event, headers, bytes, tables) else {
             return Err(event);
         };
         self.take_prelude(slot, opens, &event);
+        self.note_cut(slot, &event);
         self.track(slot, &event, tables);
         let generation = self.slab.get_mut(slot);
         generation.last_at = event.at;
         generation.last_cpu = event.cpu;
+        let first = generation.steps.len() == generation.function_steps as usize;
         if let Some(headers) = headers
             && generation.last_headers() != Some(headers)
         {
             generation.headers.push((generation.steps.len() as u32, *headers));
             generation.flow = generation.flow.or_else(|| headers.tuple());
+            self.note_fragment(slot, first, &event, headers);
         }
+        self.note_kin(slot, &event, tables);
+        let generation = self.slab.get_mut(slot);
         generation.steps.push(event);
-        let (id, packet) = (generation.id, !generation.is_clone && generation.lineage.is_empty());
+        let (id, packet) = (generation.id, !generation.is_clone && !generation.is_part);
         self.steps_held += 1;
         self.slab.touch(slot);
         Ok(Placed { slot, id, opens, packet })
@@ -286,7 +305,6 @@ impl Journeys {
 
     /// What an event does to its generation.
     fn track(&mut self, slot: u32, event: &Event, tables: &Tables) {
-        let cpu = event.cpu as usize;
         let id = self.slab.get(slot).id;
         match event.kind {
             EventKind::GroReceive {} | EventKind::BacklogQueue {} => {
@@ -299,12 +317,6 @@ impl Journeys {
                 let generation = self.slab.get_mut(slot);
                 if generation.end.is_none() {
                     generation.stage = Stage::Queued;
-                }
-                if event.gso.size != 0 {
-                    if self.segmented.len() <= cpu {
-                        self.segmented.resize(cpu + 1, None);
-                    }
-                    self.segmented[cpu] = Some((slot, id));
                 }
             }
             EventKind::TransmitStart {} => {
@@ -341,6 +353,16 @@ impl Journeys {
             }
             _ => {}
         }
+    }
+
+    /// What an event says about how its generation belongs to others.
+    fn note_kin(&mut self, slot: u32, event: &Event, tables: &Tables) {
+        match event.kind {
+            EventKind::GroReceive {} => self.note_gro(slot, event),
+            EventKind::Receive {} => self.note_merged(slot, event),
+            _ => {}
+        }
+        self.note_reassembly(slot, event, tables);
     }
 
     /// Whether a free discards a TCP segment that had nothing left to deliver: without payload, and
@@ -426,9 +448,7 @@ impl Journeys {
             self.forget(transmit, None);
         }
         self.finished = finished;
-        if let Some(segmented) = self.segmented.get_mut(cpu) {
-            *segmented = None;
-        }
+        self.cuts.forget(event.cpu);
         self.forget_calls(Some(event.cpu));
     }
 
@@ -446,6 +466,7 @@ impl Journeys {
         generation.skb.generation = address.next;
         address.next = address.next.wrapping_add(1);
         address.slot = slot;
+        self.take_told(slot, event);
         slot
     }
 
@@ -487,7 +508,7 @@ fn outcome(generation: &Generation) -> Outcome {
             Outcome::Dropped { reason, location }
         }
         Some(_) => Outcome::Delivered,
-        None if generation.copied => Outcome::Delivered,
+        None if generation.copied || generation.goes_on => Outcome::Delivered,
         None => match generation.stage {
             Stage::Transmitted(_) => Outcome::Delivered,
             _ => Outcome::EndNotObserved,

@@ -44,6 +44,13 @@ impl Journeys {
             }
             return Some((slot, true));
         }
+        if nested.is_none()
+            && let Some(old) = current
+            && self.starts_segment(event, old)
+        {
+            self.close(old);
+            return self.open_unborn(event, identity(), headers, tables);
+        }
         if let Some(slot) = nested.or(current) {
             let generation = self.slab.get(slot);
             let full = generation.steps.len() - generation.function_steps as usize >= MAX_STEPS;

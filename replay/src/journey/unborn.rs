@@ -7,7 +7,7 @@ use psc_formats::{Event, EventKind, Tables};
 use super::generation::Stage;
 use super::twins::Twin;
 use super::{Journeys, clones};
-use crate::engine::{Ambiguity, JourneyId, Lineage};
+use crate::engine::{Ambiguity, Evidence, Lineage};
 
 impl Journeys {
     /// Opens a generation whose birth was not seen.
@@ -55,7 +55,7 @@ impl Journeys {
                 original.waiting = false;
                 self.close_if_over(twin.slot);
             }
-            self.slab.get_mut(slot).lineage.push((Lineage::Clone, twin.id));
+            self.slab.get_mut(slot).join(Lineage::Clone, twin.id, Evidence::Content);
         }
         let generation = self.slab.get_mut(slot);
         if twin.is_some() || clones::only_clones(event, tables) {
@@ -69,7 +69,9 @@ impl Journeys {
         }
         generation.undecided = false;
         if let Some(parent) = self.segmented_by(event, headers) {
-            self.slab.get_mut(slot).lineage.push((Lineage::Segment, parent));
+            let generation = self.slab.get_mut(slot);
+            generation.join(Lineage::Segment, parent, Evidence::Content);
+            generation.is_part = true;
             return true;
         }
         // What waits in a socket's queue and was not seen to come is a raw socket's clone, or is older
@@ -108,24 +110,9 @@ impl Journeys {
         };
         if clones::are_peers(from, event.device, tables) {
             self.slab.get_mut(twin.slot).copy_found = true;
-            self.slab.get_mut(slot).lineage.push((Lineage::Copy, twin.id));
+            let generation = self.slab.get_mut(slot);
+            generation.join(Lineage::Copy, twin.id, Evidence::Content);
+            generation.is_part = true;
         }
-    }
-
-    /// The GSO skb that this CPU is sending, when `event` starts one of its segments.
-    pub(super) fn segmented_by(
-        &self,
-        event: &Event,
-        headers: Option<&Headers>,
-    ) -> Option<JourneyId> {
-        if !matches!(event.kind, EventKind::TransmitStart {}) {
-            return None;
-        }
-        let (slot, id) = self.segmented.get(event.cpu as usize).copied().flatten()?;
-        if !self.slab.holds(slot, id) {
-            return Some(id).filter(|_| headers.is_none());
-        }
-        let flow = self.slab.get(slot).flow;
-        headers.is_none_or(|headers| headers.tuple() == flow).then_some(id)
     }
 }

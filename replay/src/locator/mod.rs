@@ -353,7 +353,7 @@ impl Observer for Locator {
         if journey.clone {
             return;
         }
-        let segment = journey.lineage.iter().any(|(how, _)| *how == Lineage::Segment);
+        let segment = journey.lineage.iter().any(|edge| edge.how == Lineage::Segment);
         let mut passed: Vec<(u32, Direction)> = Vec::new();
         for (index, event) in journey.steps.iter().enumerate() {
             if matches!(event.kind, EventKind::Captured { .. }) {

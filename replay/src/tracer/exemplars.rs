@@ -74,6 +74,11 @@ impl Exemplars {
         Some(kept)
     }
 
+    /// The earliest, in time order, without a role.
+    pub(super) fn in_order(&self) -> Vec<(&'static str, Rc<ClosedJourney>)> {
+        self.earliest.values().map(|journey| ("", Rc::clone(journey))).collect()
+    }
+
     /// Each once with its role: slowest, dropped, `typical`, then in time order.
     pub(super) fn roles(
         &self,

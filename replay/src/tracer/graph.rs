@@ -50,6 +50,10 @@ pub(super) struct Graph {
     nodes: FxHashMap<At, Node>,
     edges: FxHashMap<(At, At), Edge>,
     stacks: FxHashMap<StackId, u64>,
+    /// What one protocol's packets did to another, by place: from, to, times.
+    pub(super) effects: BTreeMap<(Spot, Spot), u64>,
+    /// From one skb to another that it became part of or was made into: from, to, times.
+    pub(super) kin: BTreeMap<(Spot, Spot), u64>,
     /// Steps that are not in `edges` because it was full.
     pub(super) omitted: u64,
 }
@@ -142,20 +146,39 @@ impl Graph {
                 edge.0 += count;
             }
         }
-        let index: BTreeMap<Name, usize> = nodes.keys().cloned().zip(0..).collect();
-        PathGraph {
-            nodes: nodes.into_values().collect(),
-            edges: edges
-                .into_iter()
-                .map(|((from, to), (count, latency, kind))| GraphEdge {
-                    from: index[&from],
-                    to: index[&to],
-                    count,
-                    latency,
-                    kind: kind.to_owned(),
-                })
-                .collect(),
+        let mut joints: BTreeMap<(Name, Name, &str), u64> = BTreeMap::new();
+        for (edges, kind) in [(&self.effects, "effect"), (&self.kin, "lineage")] {
+            for (&(from, to), count) in edges {
+                let [from, to] = [from, to].map(|end| (end.0, named(functions, end.1)));
+                *joints.entry((from, to, kind)).or_default() += count;
+            }
         }
+        for end in joints.keys().flat_map(|(from, to, _)| [from, to]) {
+            // A socket's error is at no packet: its node exists for the effect alone.
+            nodes.entry(end.clone()).or_insert_with(|| GraphNode {
+                layer: end.0.name().to_owned(),
+                name: end.1.clone(),
+                evidence: "observed".to_owned(),
+                ..GraphNode::default()
+            });
+        }
+        let index: BTreeMap<Name, usize> = nodes.keys().cloned().zip(0..).collect();
+        let edge = |from: &Name, to: &Name, count, latency, kind: &str| GraphEdge {
+            from: index[from],
+            to: index[to],
+            count,
+            latency,
+            kind: kind.to_owned(),
+        };
+        let steps = edges
+            .iter()
+            .map(|((from, to), (count, latency, kind))| edge(from, to, *count, *latency, kind));
+        let joints = joints
+            .iter()
+            .map(|((from, to, kind), count)| edge(from, to, *count, Latency::default(), kind));
+        let mut edges: Vec<GraphEdge> = steps.chain(joints).collect();
+        edges.sort_by(|a, b| (a.from, a.to, &a.kind).cmp(&(b.from, b.to, &b.kind)));
+        PathGraph { nodes: nodes.into_values().collect(), edges }
     }
 
     /// How often stacks went from entering one layer to entering the next.

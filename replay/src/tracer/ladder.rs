@@ -40,6 +40,7 @@ pub(super) fn tell(
         },
         ambiguous: journey.ambiguous.map_or("", words::ambiguity).to_owned(),
         steps: steps(journey, functions, world),
+        passages: super::story::passages(journey, world),
     }
 }
 
@@ -62,7 +63,8 @@ fn steps(journey: &ClosedJourney, functions: &mut Functions, world: World<'_>) -
             headers = Some(now);
         }
         let lineage = journey.lineage.iter().filter(|_| index == 0);
-        let lineage: Vec<String> = lineage.map(|(how, of)| words::lineage(*how, of.0)).collect();
+        let lineage: Vec<String> =
+            lineage.map(|edge| words::lineage(edge.how, edge.of.0)).collect();
         rows.push(JourneyStep {
             headers: changed,
             lineage: lineage.join(", "),

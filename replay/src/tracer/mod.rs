@@ -1,10 +1,13 @@
 //! The tracer: the path of each packet, the shapes that paths have, and the graph they make.
 
+mod effects;
 mod exemplars;
 pub(crate) mod functions;
 mod graph;
+mod kin;
 mod ladder;
 pub(crate) mod samples;
+mod story;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -19,10 +22,13 @@ use rustc_hash::FxHashMap;
 
 use crate::engine::{ClosedJourney, Observer, Outcome, Pass, Sighting, World};
 use crate::view::trace::{JourneyTotals, PathRow, PathStep, TraceView};
+use effects::Effects;
 use exemplars::Exemplars;
 use functions::{FunctionId, Functions};
 use graph::{Graph, Place, Spot};
+use kin::Kin;
 use samples::Samples;
+use story::Stories;
 
 /// Shapes counted at most; journeys of further ones are counted together.
 const MAX_SHAPES: usize = 4096;
@@ -40,11 +46,13 @@ pub struct TraceOptions {
     pub paths: usize,
     /// Journeys told in time order, beside the slowest, the dropped and the examples of shapes.
     pub journeys: usize,
+    /// Told are the journeys of a story: all in time order, none for being slow or dropped.
+    pub in_order: bool,
 }
 
 impl Default for TraceOptions {
     fn default() -> Self {
-        Self { paths: 100, journeys: 200 }
+        Self { paths: 100, journeys: 200, in_order: false }
     }
 }
 
@@ -88,6 +96,9 @@ pub struct Tracer {
     unshaped: u64,
     graph: Graph,
     exemplars: Exemplars,
+    stories: Stories,
+    effects: Effects,
+    kin: Kin,
     /// Reused for each journey.
     shape: Vec<ShapeStep>,
 }
@@ -101,14 +112,21 @@ impl Tracer {
     /// The view of the pass that it observed.
     pub fn finish(mut self, manifest: &Manifest, pass: &Pass) -> TraceView {
         let world = World { manifest, tables: &pass.tables, start: None };
+        self.graph.effects = std::mem::take(&mut self.effects.edges);
+        self.graph.kin = std::mem::take(&mut self.kin.edges);
         let graph = self.graph.view(&mut self.functions, manifest, &pass.tables);
+        let (effects, effects_omitted) = std::mem::take(&mut self.effects).finish();
         let mut paths: Vec<(PathRow, Rc<ClosedJourney>)> =
             self.paths.iter().map(|((steps, _), path)| self.path_row(steps, path, world)).collect();
         paths.sort_by(|(a, _), (b, _)| b.journeys.cmp(&a.journeys).then_with(|| a.id.cmp(&b.id)));
         let hidden = paths.split_off(paths.len().min(self.options.paths));
         let examples: Vec<_> = paths.iter().map(|(_, example)| Rc::clone(example)).collect();
         let (typical, others) = examples.split_at(examples.len().min(TYPICAL));
-        let told = self.exemplars.roles(typical, others);
+        let told = if self.options.in_order {
+            self.exemplars.in_order()
+        } else {
+            self.exemplars.roles(typical, others)
+        };
         let mut totals = self.totals;
         totals.ambiguity =
             self.ambiguity.iter().map(|(why, count)| ((*why).to_owned(), *count)).collect();
@@ -126,7 +144,10 @@ impl Tracer {
                 .iter()
                 .map(|(role, journey)| ladder::tell(journey, role, &mut self.functions, world))
                 .collect(),
+            stories: self.stories.of(told.iter().map(|(_, journey)| journey.id.0)),
             journeys: totals,
+            effects,
+            effects_omitted,
         }
     }
 
@@ -192,6 +213,23 @@ impl Tracer {
     }
 }
 
+/// Names the place of an event: the function that it happened in, else the probe that saw it.
+#[derive(Debug, Default)]
+pub struct Places(Functions);
+
+impl Places {
+    /// Layer and name; the name is empty when neither is known.
+    pub fn of<'a>(&'a mut self, event: &Event, world: World<'a>) -> (Layer, &'a str) {
+        let function = self.0.of_step(event, world.manifest, world.tables);
+        let probe = world.manifest.probes.get(event.probe.0 as usize);
+        let layer = self.0.layer(function).or(probe.map(|probe| probe.layer)).unwrap_or_default();
+        match (self.0.name(function), probe) {
+            ("", Some(probe)) => (layer, &probe.name),
+            (name, _) => (layer, name),
+        }
+    }
+}
+
 /// Whether an event says where the packet is.
 fn tells_place(kind: &EventKind) -> bool {
     !kind.is_deeper_tier()
@@ -216,7 +254,11 @@ fn signature(steps: &[PathStep], outcome: &str) -> String {
 }
 
 impl Observer for Tracer {
-    fn sighting(&mut self, _: World<'_>, sighting: &Sighting<'_>) {
+    fn sighting(&mut self, world: World<'_>, sighting: &Sighting<'_>) {
+        if Effects::concern(sighting) {
+            let place = self.place(sighting.event, world.manifest, world.tables);
+            self.effects.see(sighting, place);
+        }
         // A function's event may have to wait for its journey; then the journey has it in the end.
         let without = sighting.journey.is_none() && !sighting.event.kind.is_deeper_tier();
         self.totals.events_without_skb += u64::from(without);
@@ -224,6 +266,7 @@ impl Observer for Tracer {
 
     fn closed(&mut self, world: World<'_>, journey: &ClosedJourney) {
         let World { manifest, tables, .. } = world;
+        self.stories.see(journey);
         if !journey.clone {
             self.count(journey);
         }
@@ -234,6 +277,7 @@ impl Observer for Tracer {
         let mut shape = std::mem::take(&mut self.shape);
         shape.clear();
         let mut before: Option<(u64, Spot)> = None;
+        let (mut first, mut received) = (None, None);
         for step in &journey.steps {
             // A return is no move of the packet, and a new skb no place.
             if !tells_place(&step.kind) {
@@ -246,6 +290,10 @@ impl Observer for Tracer {
                 self.graph.edge(from, at, step.at.0.saturating_sub(time));
             }
             before = Some((step.at.0, at));
+            first.get_or_insert(at);
+            if matches!(step.kind, EventKind::Receive {}) {
+                received.get_or_insert(at);
+            }
             if shape.len() < MAX_SHAPE_STEPS {
                 let function = match at.1 {
                     Place::Function(id) => id,
@@ -253,6 +301,9 @@ impl Observer for Tracer {
                 };
                 shape.push(ShapeStep { probe: step.probe, function, device: step.device });
             }
+        }
+        if let (Some(first), Some((_, last))) = (first, before) {
+            self.kin.see(journey, first, last, received);
         }
         if journey.clone {
             // A listener's clone is told with its original's, and is no path of a packet.

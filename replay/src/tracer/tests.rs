@@ -4,7 +4,7 @@ use psc_formats::manifest::{Layer, Probe};
 use psc_formats::{Event, EventKind, Manifest, Stack, Tables};
 
 use super::{TraceOptions, Tracer};
-use crate::engine::{ClosedJourney, Lineage, Observer, Outcome, Pass, World};
+use crate::engine::{ClosedJourney, Edge, Evidence, Lineage, Observer, Outcome, Pass, World};
 use crate::sample;
 use crate::view::trace::{GraphEdge, TraceView};
 
@@ -133,7 +133,11 @@ fn the_graph_has_steps_with_times_and_calls_without() {
 fn clones_are_told_but_are_no_packets() {
     let mut clone = sample::journey(2, vec![freed(300)]);
     clone.clone = true;
-    clone.lineage.push((Lineage::Clone, sample::journey(1, Vec::new()).id));
+    clone.lineage.push(Edge {
+        how: Lineage::Clone,
+        of: sample::journey(1, Vec::new()).id,
+        evidence: Evidence::Content,
+    });
     let view = trace(TraceOptions::default(), &[dropped(1, 100, 50), clone]);
     assert_eq!((view.journeys.total, view.journeys.dropped, view.paths.len()), (1, 1, 1));
     assert_eq!(view.exemplars[1].steps[0].lineage, "clone of journey 1");
@@ -142,7 +146,7 @@ fn clones_are_told_but_are_no_packets() {
 
 #[test]
 fn limits_say_what_they_left_out() {
-    let options = TraceOptions { paths: 1, journeys: 2 };
+    let options = TraceOptions { paths: 1, journeys: 2, in_order: false };
     let mut journeys: Vec<_> = (1..=20).map(|id| dropped(id, id * 1000, 100 - id)).collect();
     journeys.push(sample::journey(21, vec![received(90_000)]));
     let view = trace(options, &journeys);

@@ -27,6 +27,9 @@ pub(super) fn ambiguity(ambiguity: Ambiguity) -> &'static str {
             "content contradicts what this skb was: a birth was missed"
         }
         Ambiguity::BirthNotObserved => "its first event is not a birth",
+        Ambiguity::SameIdentification => {
+            "another datagram of the same identification was incomplete"
+        }
         Ambiguity::LossWhileOpen => "events were lost while it was under way",
     }
 }
@@ -37,6 +40,9 @@ pub(super) fn lineage(lineage: Lineage, of: u64) -> String {
         Lineage::Clone => format!("clone of journey {of}"),
         Lineage::Copy => format!("copy of journey {of}"),
         Lineage::Segment => format!("segment of journey {of}"),
+        Lineage::Merged => format!("merged by GRO into journey {of}"),
+        Lineage::Fragment => format!("fragment of the datagram of journey {of}"),
+        Lineage::Reassembled => format!("reassembled into journey {of}"),
     }
 }
 

@@ -23,6 +23,75 @@ pub struct TraceView {
     pub exemplars: Vec<Journey>,
     /// Journeys not shown because of the limit.
     pub omitted: u64,
+    /// Stories that the journeys shown are part of: several skbs that are one packet, or parts of one.
+    pub stories: Vec<Story>,
+    /// What one protocol's packets did to another's sockets and routes, in time order.
+    pub effects: Vec<Effect>,
+    /// Effects not in `effects`, which has a limit.
+    pub effects_omitted: u64,
+}
+
+/// What an ICMP message did to the socket or route of the flow that it quotes, or why it was sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Effect {
+    /// When it showed, nanoseconds.
+    pub at: u64,
+    /// `error sent` (a packet made the kernel send an ICMP error), `socket error` (the socket was told),
+    /// `path MTU` (its packets got smaller) or `route` (its packets leave towards another neighbour).
+    pub kind: String,
+    /// Journey of the cause: the ICMP message, or for `error sent` the packet that it is about.
+    pub cause: u64,
+    /// Journey that shows the effect, where it is a packet.
+    pub journey: Option<u64>,
+    /// Flow whose socket or route was changed.
+    pub target: String,
+    /// One sentence.
+    pub words: String,
+    /// `observed`: a probe saw it; `content`: told by the packets before and after.
+    pub evidence: String,
+}
+
+/// Journeys joined to each other: clones, copies, segments, merges, fragments.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Story {
+    /// Number of its first journey.
+    pub id: u64,
+    /// Its journeys, by number.
+    pub journeys: Vec<u64>,
+    /// How they are joined, by journey.
+    pub edges: Vec<StoryEdge>,
+    /// Edges to journeys that are not in `journeys`, which has a limit.
+    pub omitted: u64,
+}
+
+/// How one journey is joined to another.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct StoryEdge {
+    /// The part.
+    pub journey: u64,
+    /// `clone`, `copy`, `segment`, `merged`, `fragment` or `reassembled`.
+    pub kind: String,
+    /// What it is a part of, was made of, or went into.
+    pub of: u64,
+    /// `observed`: a probe saw the kernel do it; `content`: told by what the packets say (identification,
+    /// sequence numbers, payload) and what their CPU was doing.
+    pub evidence: String,
+    /// In words: `merged by GRO into journey 12`.
+    pub words: String,
+}
+
+/// Something that happened to one packet on its way.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Passage {
+    /// The step that shows it, from 0.
+    pub step: usize,
+    /// `namespace` (crossed from one to another), `forwarded`, `source NAT`, `destination NAT`,
+    /// `encapsulated` or `decapsulated`.
+    pub kind: String,
+    /// Device and namespace, address and port, or flow, before.
+    pub from: String,
+    /// The same after.
+    pub to: String,
 }
 
 /// How journeys came out.
@@ -167,6 +236,8 @@ pub struct Journey {
     pub ambiguous: String,
     /// Steps in time order.
     pub steps: Vec<JourneyStep>,
+    /// What happened to it on its way, by step.
+    pub passages: Vec<Passage>,
 }
 
 /// One step of one packet.

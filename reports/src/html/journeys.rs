@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use maud::{Markup, html};
-use psc_replay::view::trace::{Journey, TraceView};
+use psc_replay::view::trace::{Journey, StoryEdge, TraceView};
 
 use super::cells::{Cell, Grid, Held, Row, figure, left_out, mono, num, span, t, words};
 use super::{Section, rerun};
@@ -15,6 +15,8 @@ const SHOWN: usize = 150;
 const OPEN: usize = 2;
 /// Steps in a journey's table.
 const STEPS: usize = 64;
+/// Crossings, translations and joints told of one journey.
+const JOINTS: usize = 12;
 /// Bytes after which no further journey is added.
 const BYTES: usize = 3_000_000;
 
@@ -23,6 +25,8 @@ pub(super) fn section(trace: &TraceView) -> (Section, Held) {
     let start = trace.provenance.first;
     let mut open = Vec::new();
     let mut closed = String::new();
+    // Joints link to journeys that the page may hold; those that the byte limit leaves out are few.
+    let shown = Held(trace.exemplars.iter().take(SHOWN).map(|journey| journey.id).collect());
     let mut held = BTreeSet::new();
     let mut roles: BTreeMap<&str, usize> = BTreeMap::new();
     for (index, journey) in trace.exemplars.iter().take(SHOWN).enumerate() {
@@ -36,9 +40,9 @@ pub(super) fn section(trace: &TraceView) -> (Section, Held) {
         let alike = roles.entry(journey.role.as_str()).or_insert(0usize);
         *alike += 1;
         if *alike <= OPEN && (!journey.role.is_empty() || index < 2) {
-            open.push(drawn(trace, journey, start));
+            open.push(drawn(trace, &shown, journey, start));
         } else {
-            closed.push_str(&folded(trace, journey, start).into_string());
+            closed.push_str(&folded(trace, &shown, journey, start).into_string());
         }
     }
     let more = (trace.exemplars.len() - held.len()) as u64;
@@ -86,11 +90,48 @@ fn headline(journey: &Journey, start: u64) -> Markup {
     }
 }
 
-fn drawn(trace: &TraceView, journey: &Journey, start: u64) -> Markup {
+/// What happened to it on its way, and what it is joined to.
+fn story(trace: &TraceView, held: &Held, journey: &Journey) -> Markup {
+    let joints: Vec<&StoryEdge> = trace
+        .stories
+        .iter()
+        .filter(|story| story.journeys.contains(&journey.id))
+        .flat_map(|story| &story.edges)
+        .filter(|edge| edge.journey == journey.id || edge.of == journey.id)
+        .collect();
+    let more = joints.len().saturating_sub(JOINTS) + journey.passages.len().saturating_sub(JOINTS);
+    html! {
+        @if !joints.is_empty() || !journey.passages.is_empty() {
+            dl.facts {
+                @for passage in journey.passages.iter().take(JOINTS) {
+                    dt { (t(&passage.kind)) }
+                    dd { span.mono { (t(&passage.from)) " › " (t(&passage.to)) } }
+                }
+                @for edge in joints.iter().take(JOINTS) {
+                    dt { (t(&edge.kind)) }
+                    dd {
+                        @if edge.journey == journey.id {
+                            "this journey: " (t(&edge.words)) " " (held.link(edge.of))
+                        } @else {
+                            "journey " (held.link(edge.journey)) ": " (t(&edge.words))
+                        }
+                        " " span.faint {
+                            @if edge.evidence == "observed" { "(observed)" } @else { "(by content)" }
+                        }
+                    }
+                }
+            }
+            (left_out(more as u64, "joints", &format!("{} -j {}", rerun(trace, "trace"), journey.id)))
+        }
+    }
+}
+
+fn drawn(trace: &TraceView, held: &Held, journey: &Journey, start: u64) -> Markup {
     let label = format!("Ladder of journey {}", journey.id);
     html! {
         article.journey id=(anchor(journey)) data-t=(times(journey, start)) {
             h3 { (headline(journey, start)) }
+            (story(trace, held, journey))
             (figure(&svg::ladder_figure(journey), &label))
             details {
                 summary { "Steps of journey " (journey.id) " as a table" }
@@ -102,7 +143,7 @@ fn drawn(trace: &TraceView, journey: &Journey, start: u64) -> Markup {
 }
 
 /// The id is inside, so that browsers open the fold by themselves when the address leads there.
-fn folded(trace: &TraceView, journey: &Journey, start: u64) -> Markup {
+fn folded(trace: &TraceView, held: &Held, journey: &Journey, start: u64) -> Markup {
     let label = format!("Ladder of journey {}", journey.id);
     html! {
         details data-t=(times(journey, start)) {
@@ -111,6 +152,7 @@ fn folded(trace: &TraceView, journey: &Journey, start: u64) -> Markup {
                 @if !journey.flow.is_empty() { " " span.mono.faint { (t(&journey.flow)) } }
             }
             div.inside id=(anchor(journey)) {
+                (story(trace, held, journey))
                 (figure(&svg::ladder_figure(journey), &label))
                 details { summary { "Steps as a table" } (steps(trace, journey)) }
             }

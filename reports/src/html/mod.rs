@@ -6,6 +6,7 @@
 //! a limit of rows and of bytes, and says what it left out.
 
 mod cells;
+mod choose;
 mod coverage;
 mod findings;
 mod journeys;

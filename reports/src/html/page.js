@@ -101,11 +101,54 @@
     history.replaceState(null, "", location.pathname + location.search);
   });
 
+  // What is chosen of the path graph: a layer, a function, a flow, a drop reason, and the journeys behind all
+  // of these together; the marks and arrows that they went through stay lit.
+  const pickers = all("select[data-pick]");
+  const unchoose = document.getElementById("unchoose");
+  const behind = Array.from(document.getElementById("behind")?.tBodies[0].rows || []);
+  const behindThat = () => {
+    const wanted = pickers.filter((each) => each.value !== "");
+    const has = (row, pick) => {
+      const values = row.dataset[pick.dataset.pick];
+      return pick.dataset.pick === "reason" ? values === pick.value : values.split(" ").includes(pick.value);
+    };
+    const lit = new Set();
+    let shown = 0;
+    for (const row of behind) {
+      row.hidden = !wanted.every((pick) => has(row, pick));
+      if (row.hidden) continue;
+      shown += 1;
+      row.dataset.node.split(" ").forEach((node) => lit.add(node));
+    }
+    const any = wanted.length > 0;
+    const others = wanted.some((pick) => pick.dataset.pick !== "node");
+    for (const mark of all("a.f-link")) mark.classList.toggle("off", others && !lit.has(mark.dataset.node));
+    for (const edge of all(".f-edge")) {
+      edge.classList.toggle("off", others && !(lit.has(edge.dataset.from) && lit.has(edge.dataset.to)));
+    }
+    if (!behind.length) return;
+    unchoose.hidden = !any;
+    document.getElementById("behind-fold").open = any;
+    document.getElementById("behind-title").textContent = any
+      ? `${shown} of the ${behind.length} journeys of this page are behind that choice`
+      : `${behind.length} journeys of this page`;
+    const exprs = wanted.map((pick) => pick.selectedOptions[0].dataset.expr).filter(Boolean);
+    const rest = document.getElementById("behind-all");
+    rest.hidden = !any || exprs.length < wanted.length;
+    rest.querySelector("code").textContent =
+      `psc trace ${document.body.dataset.source} -f '${exprs.join(" and ")}'`;
+  };
+
   // The node chosen in the path graph: its card beside the figure, its edges lit.
   const panel = document.getElementById("node-panel");
   const edges = all(".f-edge");
   const links = all("a.f-link");
   const choose = (index) => {
+    const pick = pickers.find((each) => each.dataset.pick === "node");
+    if (pick && pick.value !== (index || "")) {
+      pick.value = Array.from(pick.options).some((each) => each.value === index) ? index : "";
+      behindThat();
+    }
     const near = new Set([index]);
     for (const edge of edges) {
       const mine = edge.dataset.from === index || edge.dataset.to === index;
@@ -144,6 +187,19 @@
       if (!again) say(`${panel.querySelector("h3").textContent}: details below the figure`);
     });
   }
+
+  for (const pick of pickers) {
+    pick.addEventListener("change", () => {
+      if (pick.dataset.pick === "node") choose(pick.value || null);
+      behindThat();
+      say(document.getElementById("behind-title").textContent);
+    });
+  }
+  unchoose?.addEventListener("click", () => {
+    pickers.forEach((pick) => { pick.value = ""; });
+    choose(null);
+    behindThat();
+  });
 
   // Addresses: #flow=3, #journey=12, #t=1.5..2, joined by &.
   const open = (id) => {

@@ -11,6 +11,8 @@ use crate::{svg, units};
 
 /// Nodes with a card; more than the figure draws, by the same ranking.
 const NODES: usize = 200;
+/// Effects told; the rest is counted.
+const EFFECTS: usize = 24;
 /// Neighbours on a card, each way.
 const NEIGHBOURS: usize = 6;
 
@@ -21,12 +23,14 @@ pub(super) fn section(report: &Report<'_>) -> Section {
     let body = html! {
         p {
             "Where packets went, summed over all journeys. "
-            span.js-only { "Choose a function to see the journeys and drops behind it." }
+            span.js-only { "Choose a layer, a function, a flow or a drop reason to see the packets behind it." }
         }
         @if graph.nodes.is_empty() {
             p { "No function or probe was seen." }
         } @else {
+            (super::choose::bar(report))
             (figure(&svg::path_graph_figure(graph), "Path graph"))
+            (super::choose::journeys(report))
             div #node-panel.panel.js-only aria-live="polite" hidden {}
             details {
                 summary {
@@ -47,6 +51,7 @@ pub(super) fn section(report: &Report<'_>) -> Section {
                 (edges(report, graph))
             }
         }
+        (effects(report))
         h3 { "Paths" }
         (paths(report))
     };
@@ -69,11 +74,43 @@ fn function(frame: &str) -> &str {
     frame.split_once("+0x").map_or(frame, |(name, _)| name)
 }
 
-fn passes(journey: &Journey, node: &GraphNode) -> bool {
+/// Whether a journey went through a node: one of its steps was there, or for a function known from stacks
+/// only, the stack of one.
+pub(super) fn passes(journey: &Journey, node: &GraphNode) -> bool {
+    let from_stacks = node.evidence == "stack";
     journey.steps.iter().any(|step| {
-        step.layer == node.layer && step.probe == node.name
-            || step.stack.iter().any(|frame| function(frame) == node.name)
+        let place = if step.function.is_empty() { &step.probe } else { &step.function };
+        step.layer == node.layer && *place == node.name
+            || from_stacks && step.stack.iter().any(|frame| function(frame) == node.name)
     })
+}
+
+/// What ICMP messages did to other flows' sockets and routes.
+fn effects(report: &Report<'_>) -> Markup {
+    let effects = &report.trace.effects;
+    let shown = effects.iter().take(EFFECTS);
+    let more = effects.len().saturating_sub(EFFECTS) as u64 + report.trace.effects_omitted;
+    html! {
+        @if !effects.is_empty() {
+            h3 { "Effects of one protocol's packets on another" }
+            ul.first {
+                @for effect in shown {
+                    li {
+                        strong { (t(&effect.kind)) } ", journey " (report.held.link(effect.cause)) ": "
+                        (t(&effect.words))
+                        @if let Some(journey) = effect.journey {
+                            "; see journey " (report.held.link(journey))
+                        }
+                        " " span.faint {
+                            "at " (units::offset(effect.at, report.start)) ", "
+                            @if effect.evidence == "observed" { "observed" } @else { "by content" }
+                        }
+                    }
+                }
+            }
+            (left_out(more, "effects", &report.rerun("trace --format json")))
+        }
+    }
 }
 
 fn card(report: &Report<'_>, index: usize) -> Markup {

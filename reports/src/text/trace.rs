@@ -14,6 +14,14 @@ use crate::units;
 const PATHS: usize = 20;
 /// Edges drawn; the rest is counted.
 const EDGES: usize = 24;
+/// Effects told; the rest is counted.
+const EFFECTS: usize = 12;
+/// Stories told; the rest is counted.
+const STORIES: usize = 4;
+/// Joints of one story told; the rest is counted.
+const STORY_EDGES: usize = 24;
+/// Crossings, translations and the like of one journey told.
+const PASSAGES: usize = 16;
 
 /// Paths with their latency, the busiest steps, and journeys as ladders.
 pub fn trace(view: &TraceView, style: Style, out: &mut impl Write) -> fmt::Result {
@@ -22,6 +30,8 @@ pub fn trace(view: &TraceView, style: Style, out: &mut impl Write) -> fmt::Resul
     paths(view, style, out)?;
     drops(&view.graph, style, out)?;
     edges(&view.graph, style, out)?;
+    effects(view, style, out)?;
+    stories(view, style, out)?;
     let start = view.provenance.first;
     for journey in &view.exemplars {
         ladder(journey, start, style, out)?;
@@ -218,6 +228,54 @@ fn edges(graph: &PathGraph, style: Style, out: &mut impl Write) -> fmt::Result {
     omitted(rest, "rarer edges", "--format json has all", style, out)
 }
 
+/// What ICMP messages did to other flows' sockets and routes.
+fn effects(view: &TraceView, style: Style, out: &mut impl Write) -> fmt::Result {
+    if view.effects.is_empty() {
+        return Ok(());
+    }
+    heading("Effects of one protocol's packets on another", style, out)?;
+    for effect in view.effects.iter().take(EFFECTS) {
+        let evidence = if effect.evidence == "observed" { "observed" } else { "by content" };
+        let mut line = format!(
+            "  at {}, {}: journey {}: {} ({evidence})",
+            units::offset(effect.at, view.provenance.first),
+            escape::terminal(&effect.kind),
+            effect.cause,
+            escape::terminal(&effect.words),
+        );
+        if let Some(journey) = effect.journey {
+            write!(line, "; see journey {journey}")?;
+        }
+        wrap(&line, "    ", style, out)?;
+    }
+    let more = view.effects.len().saturating_sub(EFFECTS) as u64 + view.effects_omitted;
+    omitted(more, "further effects", "--format json has more", style, out)
+}
+
+/// Which journeys are one story, and how.
+fn stories(view: &TraceView, style: Style, out: &mut impl Write) -> fmt::Result {
+    for story in view.stories.iter().take(STORIES) {
+        let title = format!(
+            "Story of {}",
+            units::counted(story.journeys.len() as u64, "journey", "journeys")
+        );
+        heading(&title, style, out)?;
+        for edge in story.edges.iter().take(STORY_EDGES) {
+            let how = match edge.evidence.as_str() {
+                "observed" => "observed",
+                _ => "by content",
+            };
+            let line =
+                format!("  journey {}: {} ({how})", edge.journey, escape::terminal(&edge.words));
+            wrap(&line, "    ", style, out)?;
+        }
+        let more = story.edges.len().saturating_sub(STORY_EDGES) as u64 + story.omitted;
+        omitted(more, "further joints", "--format json has all", style, out)?;
+    }
+    let more = view.stories.len().saturating_sub(STORIES) as u64;
+    omitted(more, "further stories", "-j N shows the one of journey N", style, out)
+}
+
 /// The function that a step happened in, marked `~` when it was learned and not seen here and
 /// `!` when the stack taken here differed from the learned one.
 fn function(step: &JourneyStep) -> String {
@@ -279,6 +337,18 @@ fn ladder(journey: &Journey, start: u64, style: Style, out: &mut impl Write) -> 
         let line = format!("  ambiguous: {}", escape::terminal(&journey.ambiguous));
         writeln!(out, "{}", style.paint(Ink::Warn, &line))?;
     }
+    for passage in journey.passages.iter().take(PASSAGES) {
+        let (kind, from, to) = (&passage.kind, &passage.from, &passage.to);
+        let line = format!(
+            "  {:<15} {} > {}",
+            escape::terminal(kind),
+            escape::terminal(from),
+            escape::terminal(to)
+        );
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    let more = journey.passages.len().saturating_sub(PASSAGES) as u64;
+    omitted(more, "further passages", "--format json has all", style, out)?;
     let (unit, write) = units::column(journey.duration_ns);
     let mut table = Table::new(vec![
         number(if unit == "µs" { "time, µs" } else { "time, ms" }),
