@@ -159,6 +159,11 @@ pub(crate) const FIRST_FUNCTION: u8 = NETFILTER + 2;
 /// Number of `kfree_skb`, whose repetitions are aggregated.
 pub(crate) const FREE: u16 = Number::PROBE_KFREE_SKB as u16;
 
+/// Whether a probe is one that journeys and drops can do without.
+pub(crate) fn is_optional(number: usize) -> bool {
+    PROBES.get(number).is_some_and(|spec| spec.profile == Profile::Full)
+}
+
 /// The rung reached by each probe: wanted and possible, or the reason why not.
 pub(crate) fn choose(profile: Profile, kernel: &KernelTypes) -> Vec<ProbeStatus> {
     let status = |spec: &Spec| {
@@ -242,6 +247,15 @@ pub(crate) fn program_fd(object: &Object, wanted: &str) -> Option<OwnedFd> {
 /// Runs that the kernel skipped because the program was already running on that CPU; `None`
 /// before 5.12.
 pub(crate) fn recursion_misses(program: BorrowedFd<'_>) -> Option<u64> {
+    info(program).map(|info| info.recursion_misses)
+}
+
+/// Nanoseconds that a program has run for while the kernel's statistics were on.
+pub(crate) fn run_time(program: BorrowedFd<'_>) -> Option<u64> {
+    info(program).map(|info| info.run_time_ns)
+}
+
+fn info(program: BorrowedFd<'_>) -> Option<libbpf_sys::bpf_prog_info> {
     let mut info = libbpf_sys::bpf_prog_info::default();
     let mut len = size_of_val(&info) as u32;
     // SAFETY: info and its size belong together; zeroed pointers ask for no arrays.
@@ -252,7 +266,7 @@ pub(crate) fn recursion_misses(program: BorrowedFd<'_>) -> Option<u64> {
             &raw mut len,
         )
     };
-    (rc == 0).then_some(info.recursion_misses)
+    (rc == 0).then_some(info)
 }
 
 /// What libbpf and the verifier said while one program was tried alone.

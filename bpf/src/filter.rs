@@ -68,6 +68,8 @@ pub(crate) struct Wanted {
     inodes: Vec<u32>,
     missing: Vec<String>,
     looked_at: u64,
+    /// Weight of the flows kept, less one.
+    shed_mask: u32,
 }
 
 impl Wanted {
@@ -94,6 +96,7 @@ impl Wanted {
             inodes: Vec::new(),
             missing: Vec::new(),
             looked_at: 0,
+            shed_mask: 0,
         })
     }
 
@@ -146,6 +149,12 @@ impl Wanted {
         Ok(())
     }
 
+    /// Keeps one in `weight` flows, a power of two, from now on.
+    pub(crate) fn shed(&mut self, maps: &FilterMaps, weight: u32) -> libbpf_rs::Result<()> {
+        self.shed_mask = weight - 1;
+        self.switch_on(maps)
+    }
+
     fn switch_on(&self, maps: &FilterMaps) -> libbpf_rs::Result<()> {
         replace(&maps.excludes, &[], &self.exclude)?;
         let switches = Filter {
@@ -153,7 +162,7 @@ impl Wanted {
             interfaces: u32::from(!self.interfaces.is_empty()),
             namespaces: u32::from(!self.namespaces.is_empty()),
             excludes: u32::from(!self.exclude.is_empty()),
-            pad: 0,
+            shed_mask: self.shed_mask,
         };
         maps.switches.update(&0_u32.to_ne_bytes(), wire::bytes_of(&switches), MapFlags::ANY)
     }

@@ -10,6 +10,7 @@ mod facts;
 mod filter;
 mod functions;
 pub mod guard;
+mod governor;
 mod ids;
 mod kernel;
 mod live;

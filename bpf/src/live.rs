@@ -13,6 +13,7 @@ use crate::attach::{self, PROBES};
 use crate::decode::Decoder;
 use crate::facts::{Devices, Snapshots, notice};
 use crate::filter::{FilterMaps, Wanted};
+use crate::governor::Governor;
 use crate::kernel::{self, KernelTypes};
 use crate::maps::SharedArray;
 use crate::netfilter::NetfilterLinks;
@@ -50,12 +51,12 @@ struct Pass {
 
 /// The running kernel's network stack.
 pub struct LiveSource {
-    manifest: Manifest,
-    links: Vec<(usize, Link)>,
-    tier2: Tier2,
+    pub(crate) manifest: Manifest,
+    pub(crate) links: Vec<(usize, Link)>,
+    pub(crate) tier2: Tier2,
     links1b: NetfilterLinks,
     /// Programs by probe's name, to read what the kernel counted after detaching.
-    programs: Vec<(String, OwnedFd)>,
+    pub(crate) programs: Vec<(String, OwnedFd)>,
     rings: Vec<Ring>,
     ring_bytes: usize,
     cpus: SharedArray<Cpu>,
@@ -64,16 +65,17 @@ pub struct LiveSource {
     aggregates: SharedArray<Aggregate>,
     /// Drops counted instead of stored, when the aggregates were last told of.
     aggregated: u64,
-    filter: FilterMaps,
+    pub(crate) filter: FilterMaps,
     /// Names given to `-i` and `--netns`, whose bearers may come later.
-    wanted: Wanted,
+    pub(crate) wanted: Wanted,
     looked_at: u64,
+    pub(crate) governor: Option<Governor>,
     /// Facts found between passes.
     pending: Vec<Fact>,
     pass: Option<Pass>,
     /// Share of a ring that the last pass found full, in percent.
     fullness: u64,
-    stopped: bool,
+    pub(crate) stopped: bool,
     ended: bool,
     // Last: maps go after everything that is mapped from them.
     _object: Object,
@@ -86,6 +88,7 @@ impl LiveSource {
         if !missing.is_empty() {
             return Err(StartError::Privilege { missing });
         }
+        let budget = options.budget_ppm;
         let types = KernelTypes::read()?;
         let config = config(&options, &types);
         let cpu_count = kernel::possible_cpus();
@@ -181,6 +184,7 @@ impl LiveSource {
             filter,
             wanted,
             looked_at: 0,
+            governor: budget.map(|budget| Governor::new(budget, kernel::now())),
             pending,
             pass: None,
             fullness: 0,
@@ -212,6 +216,7 @@ impl LiveSource {
             loss.unreadable_packets += counters.unreadable;
             loss.filtered += counters.filtered;
             loss.aggregated += counters.aggregated;
+            loss.shed += counters.shed;
             loss.lost_returns += counters.lost_returns;
             for (sum, lost) in by_probe.iter_mut().zip(counters.lost) {
                 *sum += lost;
@@ -261,6 +266,7 @@ impl LiveSource {
             self.looked_at = now;
             self.tell_aggregates(batch);
             self.tell_malformed(batch);
+            self.govern(now, batch);
             let applied = self.wanted.apply(
                 &self.filter,
                 &mut self.decoder.devices,
@@ -395,7 +401,8 @@ fn config(options: &Options, types: &KernelTypes) -> Config {
         filtering: u8::from(
             !(options.interfaces.is_empty()
                 && options.namespaces.is_empty()
-                && options.exclude.is_empty()),
+                && options.exclude.is_empty()
+                && options.budget_ppm.is_none()),
         ),
         consume_has_location: has("consume_skb", 2),
         free_has_socket: has("kfree_skb", 4),

@@ -88,6 +88,9 @@ pub struct Options {
     pub functions: bool,
     /// Whether to be the first and last hook of netfilter in this namespace (tier 1b).
     pub netfilter: bool,
+    /// Share of all CPUs' time that the probes and this process may take, in millionths; `None` lets them
+    /// take what they need.
+    pub budget_ppm: Option<u32>,
     /// When stacks are taken.
     pub stacks: StackPolicy,
     /// When packet bytes are taken.
@@ -122,6 +125,7 @@ impl Default for Options {
             profile: Profile::Default,
             functions: false,
             netfilter: false,
+            budget_ppm: None,
             stacks: StackPolicy::Learn,
             bytes: BytesMode::Once,
             snaplen: Some(128),

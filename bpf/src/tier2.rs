@@ -141,6 +141,12 @@ impl Tier2 {
         }
     }
 
+    /// Functions that are attached, by probe number.
+    pub(crate) fn attached(&self) -> Vec<u16> {
+        let attached = self.rows.iter().filter(|row| row.status == ProbeStatus::Attached);
+        attached.map(|row| u16::from(row.number)).collect()
+    }
+
     /// Detaches: entries first, so that no call is entered whose return cannot be seen.
     pub(crate) fn detach(&mut self) {
         self.entries.clear();

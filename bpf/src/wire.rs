@@ -139,7 +139,7 @@ mirror! {
     Cpu = psc_cpu {
         seq = seq: u64, ring_full = ring_full: u64, missed_stacks = missed_stacks: u64,
         unreadable = unreadable: u64, filtered = filtered: u64, aggregated = aggregated: u64,
-        lost_returns = lost_returns: u64,
+        shed = shed: u64, lost_returns = lost_returns: u64,
         samples = samples: u32, sending = sending: u32, depth = depth: u64, preempt_count = preempt_count: u64, lost = lost: [u64; PROBES],
     }
     /// What is fixed before load.
@@ -155,7 +155,7 @@ mirror! {
     }
     /// What may change while recording.
     Filter = psc_filter {
-        interfaces = interfaces: u32, namespaces = namespaces: u32, excludes = excludes: u32, pad = pad: u32,
+        interfaces = interfaces: u32, namespaces = namespaces: u32, excludes = excludes: u32, shed_mask = shed_mask: u32,
     }
     /// Key of an interface let through.
     Interface = psc_interface { netns = netns: u32, ifindex = ifindex: u32 }

@@ -303,6 +303,8 @@ pub struct LossFact {
     pub filtered: u64,
     /// Events left out by aggregation (counted in `Repeated` events, not lost).
     pub aggregated: u64,
+    /// Events of flows left out to keep within `record --budget`; [`SamplingFact`] has the weights.
+    pub shed: u64,
     /// Calls of probed functions whose return was never seen: they have no time and no result.
     pub lost_returns: u64,
     /// Captures: packets the capturing program said it dropped.

@@ -96,6 +96,13 @@ impl Tables {
         self.symbols.get(&id).map_or("?", |s| &s.name)
     }
 
+    /// What an event of a flow at this time stands for: itself and the flows that were left out beside it
+    /// (`record --budget`); 1 when all were recorded.
+    pub fn weight_at(&self, at: crate::Ns) -> u32 {
+        let before = self.sampling.iter().take_while(|fact| fact.at <= at.0);
+        before.last().map_or(1, |fact| fact.weight.max(1))
+    }
+
     /// The device's name, or `?`.
     pub fn device_name(&self, id: DeviceId) -> &str {
         self.devices.get(&id).map_or("?", |d| &d.name)

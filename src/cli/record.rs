@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::values::{Bytes, Span};
+use super::values::{Bytes, Share, Span};
 
 /// `psc record`.
 #[derive(Debug, Args)]
@@ -78,6 +78,15 @@ pub(crate) struct RecordArgs {
     /// but they are hooks: part of the path while they are there.
     #[arg(long)]
     pub(crate) netfilter_links: bool,
+    /// Share of all CPUs' time that recording may take: `2%` [default: as much as it needs]
+    ///
+    /// Measured each second, probes and this process together. Over it, optional probes (`--functions`, those that
+    /// only the full profile has) are detached; if that is not enough, whole flows are left out by a hash of their
+    /// ends, one in two, four and so on kept, until it is. Weights are recorded, so that totals of what was kept,
+    /// times the weight, are unbiased; what is left out is counted and is never called loss. Flows come back when
+    /// the load falls. Behind NAT, the two sides of a connection are two flows.
+    #[arg(long, value_name = "PERCENT")]
+    pub(crate) budget: Option<Share>,
     /// Which events get a kernel stack
     #[arg(long, value_name = "POLICY", default_value = "learn")]
     pub(crate) stacks: StackPolicy,

@@ -57,6 +57,24 @@ fn decimal(number: &str, scale: u64) -> Option<u64> {
     u64::try_from(value).ok()
 }
 
+/// A share: `2%`, `0.5%`. In millionths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Share(pub(crate) u32);
+
+impl FromStr for Share {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bad = || format!("`{text}` is no share of the machine: write 2% or 0.5%, up to 100%");
+        let number = text.trim().strip_suffix('%').ok_or_else(bad)?;
+        let ppm = decimal(number.trim_end(), 10_000).ok_or_else(bad)?;
+        match u32::try_from(ppm) {
+            Ok(ppm @ 1..=1_000_000) => Ok(Self(ppm)),
+            _ => Err(bad()),
+        }
+    }
+}
+
 /// A size in bytes: `4096`, `512KiB`, `256MiB`, `1GiB`, `1GB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bytes(pub(crate) u64);
@@ -150,6 +168,18 @@ fn time_point(text: &str) -> Result<Option<TimePoint>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn shares_are_percent_of_the_machine() {
+        #[rustfmt::skip]
+        let cases = [
+            ("2%", Some(20_000)), ("0.5 %", Some(5_000)), ("100%", Some(1_000_000)),
+            ("2", None), ("0%", None), ("101%", None), ("-1%", None), ("%", None), ("", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(text.parse::<Share>().ok().map(|share| share.0), expected, "{text}");
+        }
+    }
 
     #[test]
     fn durations_are_exact() {

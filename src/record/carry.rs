@@ -148,6 +148,7 @@ pub(super) fn loss_since(start: &LossFact, loss: &LossFact) -> LossFact {
         stacks_differed: loss.stacks_differed.saturating_sub(start.stacks_differed),
         filtered: loss.filtered.saturating_sub(start.filtered),
         aggregated: loss.aggregated.saturating_sub(start.aggregated),
+        shed: loss.shed.saturating_sub(start.shed),
         lost_returns: loss.lost_returns.saturating_sub(start.lost_returns),
         capture_dropped: loss
             .capture_dropped

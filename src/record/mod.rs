@@ -207,6 +207,7 @@ fn options(args: &RecordArgs, to_stdout: bool) -> Options {
         },
         functions: args.functions,
         netfilter: args.netfilter_links,
+        budget_ppm: args.budget.map(|share| share.0),
         stacks: match args.stacks {
             StackPolicy::Learn => psc_bpf::StackPolicy::Learn,
             StackPolicy::All => psc_bpf::StackPolicy::All,

@@ -21,6 +21,8 @@ pub(super) struct Tally {
     pub(super) lost: AtomicU64,
     /// Events left out by the filter.
     pub(super) filtered: AtomicU64,
+    /// Events of flows left out to keep within the budget.
+    pub(super) shed: AtomicU64,
     /// Events counted instead of stored.
     pub(super) aggregated: AtomicU64,
     /// Bytes written, over all files.
@@ -37,6 +39,7 @@ impl Tally {
             if let Fact::Loss(loss) = fact {
                 self.lost.store(lost(loss), Ordering::Relaxed);
                 self.filtered.store(loss.filtered, Ordering::Relaxed);
+                self.shed.store(loss.shed, Ordering::Relaxed);
                 self.aggregated.store(loss.aggregated, Ordering::Relaxed);
             }
         }
@@ -107,6 +110,10 @@ pub(super) fn summary(tally: &Tally, place: &str, took: Duration, reason: &str) 
     }];
     if filtered > 0 {
         parts.push(format!("{} left out by filter", count(filtered)));
+    }
+    let shed = tally.shed.load(Ordering::Relaxed);
+    if shed > 0 {
+        parts.push(format!("{} left out to keep within the budget", count(shed)));
     }
     if aggregated > 0 {
         parts.push(format!("{} counted only", count(aggregated)));

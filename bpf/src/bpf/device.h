@@ -64,4 +64,22 @@ static __noinline bool is_excluded(const struct psc_tuple *t)
 	return bpf_map_lookup_elem(&excludes, &key);
 }
 
+/*
+ * Whether the load governor leaves this flow out. By a hash of both ends, so that both directions of a
+ * connection share its fate, and in nested sets: what a high weight keeps, a lower one keeps, too.
+ */
+static __noinline bool is_shed(const struct psc_tuple *t)
+{
+	__u32 zero = 0, hash = 0;
+	struct psc_filter *f = bpf_map_lookup_elem(&filter, &zero);
+
+	if (!f || !f->shed_mask || !t || !t->family)
+		return false;
+	for (int i = 0; i < 4; i++)
+		hash = mix(hash, ((__u32 *)t->src)[i] + ((__u32 *)t->dst)[i]);
+	hash = mix(hash, ((__u32)t->sport + t->dport) | (__u32)t->protocol << 24);
+	hash = mix(hash, t->sport ^ t->dport);
+	return hash & f->shed_mask;
+}
+
 #endif

@@ -89,7 +89,8 @@ static __always_inline bool is_known_device(struct net_device *dev)
 	return dev && known && *known == (__u64)dev;
 }
 
-static __noinline bool sock_is_excluded(struct sock *sk)
+/* 0 keeps, 1 excludes, 2 sheds. */
+static __noinline int judge_sock(struct sock *sk)
 {
 	struct psc_tuple t = {};
 	__u8 state = BPF_CORE_READ(sk, __sk_common.skc_state);
@@ -108,7 +109,7 @@ static __noinline bool sock_is_excluded(struct sock *sk)
 		BPF_CORE_READ_INTO((struct in6_addr *)t.src, sk, __sk_common.skc_v6_rcv_saddr);
 		BPF_CORE_READ_INTO((struct in6_addr *)t.dst, sk, __sk_common.skc_v6_daddr);
 	}
-	return is_excluded(&t);
+	return is_excluded(&t) ? 1 : is_shed(&t) ? 2 : 0;
 }
 
 /* Fills in what an event says of its skb; false when it is none of the network, or left out. */
@@ -142,10 +143,16 @@ static __noinline bool describe_skb(const struct here *here, struct psc_record *
 		rec->netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
 	}
 	if (config.filtering) {
+		int verdict = sk ? judge_sock(sk) : 0;
+
 		slot = skb_slot(skb, &tag);
-		if ((slot && *slot == (tag | SKB_EXCLUDED)) ||
-		    !passes_filter(rec->netns, rec->ifindex) || (sk && sock_is_excluded(sk))) {
+		if (verdict == 1 || (slot && *slot == (tag | SKB_EXCLUDED)) ||
+		    !passes_filter(rec->netns, rec->ifindex)) {
 			__sync_fetch_and_add(&here->cpu->filtered, 1);
+			return false;
+		}
+		if (verdict == 2 || (slot && *slot == (tag | SKB_SHED))) {
+			__sync_fetch_and_add(&here->cpu->shed, 1);
 			return false;
 		}
 	}

@@ -35,6 +35,10 @@ static __always_inline int netfilter_event(struct bpf_nf_ctx *ctx, __u8 probe, _
 			__sync_fetch_and_add(&here.cpu->filtered, 1);
 			return NF_ACCEPT;
 		}
+		if (slot && *slot == (tag | SKB_SHED)) {
+			__sync_fetch_and_add(&here.cpu->shed, 1);
+			return NF_ACCEPT;
+		}
 	}
 	rec.head.type = PSC_HOOK;
 	rec.head.probe = probe;

@@ -59,7 +59,7 @@ static __always_inline bool filtered_out(const struct here *here, const struct p
 					 const struct packet *packet, __u64 *slot, __u64 tag,
 					 bool ends)
 {
-	bool out = *slot == (tag | SKB_EXCLUDED);
+	bool shed = *slot == (tag | SKB_SHED), out = *slot == (tag | SKB_EXCLUDED);
 	bool known = (*slot & 0xffffffff00000000ULL) == tag;
 
 	if (rec->ifindex)
@@ -67,8 +67,16 @@ static __always_inline bool filtered_out(const struct here *here, const struct p
 		      (out && !packet->tuple.family);
 	else if (!known)
 		out = !passes_filter(rec->netns, 0) || is_excluded(&packet->tuple);
-	if (!out)
-		return false;
+	if (!out) {
+		/* What an event without headers belongs to was decided at one that had them. */
+		if (packet->tuple.family)
+			shed = is_shed(&packet->tuple);
+		if (!shed)
+			return false;
+		__sync_fetch_and_add(&here->cpu->shed, 1);
+		*slot = ends ? 0 : tag | SKB_SHED;
+		return true;
+	}
 	__sync_fetch_and_add(&here->cpu->filtered, 1);
 	*slot = ends ? 0 : tag | SKB_EXCLUDED;
 	return true;

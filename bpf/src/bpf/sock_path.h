@@ -29,6 +29,10 @@ static __always_inline int sock_event(void *ctx, enum psc_probe probe, struct so
 		__sync_fetch_and_add(&here.cpu->filtered, 1);
 		return 0;
 	}
+	if (config.filtering && is_shed(tuple)) {
+		__sync_fetch_and_add(&here.cpu->shed, 1);
+		return 0;
+	}
 	if (skb) {
 		rec->skb = (__u64)skb;
 		rec->len = skb->len;

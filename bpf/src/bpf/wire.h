@@ -192,6 +192,8 @@ struct psc_cpu {
 	__u64 unreadable;
 	__u64 filtered;
 	__u64 aggregated;
+	/* Events of flows left out to keep within the budget. */
+	__u64 shed;
 	/* Calls of probed functions whose return never came. */
 	__u64 lost_returns;
 	__u32 samples;
@@ -246,7 +248,8 @@ struct psc_filter {
 	__u32 interfaces;
 	__u32 namespaces;
 	__u32 excludes;
-	__u32 pad;
+	/* Weight - 1 of the flows kept, a power of two - 1: 0 keeps all. See is_shed(). */
+	__u32 shed_mask;
 };
 
 /* Key of an interface let through. */

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use psc_formats::event::StackEvidence;
-use psc_formats::fact::{LossFact, Severity};
+use psc_formats::fact::{LossFact, SamplingFact, Severity};
 use psc_formats::manifest::{Origin, ProbeStatus};
 use psc_formats::{Event, Manifest, Ns, Tables};
 
@@ -172,6 +172,33 @@ fn line(
     line
 }
 
+/// What the load governor left out, in words; totals are of what was kept.
+fn sampled(sampling: &[SamplingFact]) -> Vec<String> {
+    let mut words = Vec::new();
+    let Some(last) = sampling.last() else { return words };
+    let most = sampling.iter().map(|fact| fact.weight).max().unwrap_or(1);
+    let load = sampling.iter().map(|fact| fact.load_ppm).max().unwrap_or(0);
+    let percent = f64::from(load) / 10_000.0;
+    if most > 1 {
+        words.push(format!(
+            "flows were left out to keep within the budget ({percent:.1} % of the machine was taken at most): \
+             one in {most} was kept at the least, by a hash of its ends, one in {} at the end; counts are of what \
+             was kept, and its weights are in the recording",
+            last.weight
+        ));
+    }
+    let off: Vec<&str> =
+        sampling.iter().flat_map(|fact| &fact.probes_off).map(String::as_str).collect();
+    if !off.is_empty() {
+        words.push(format!(
+            "{} optional probes were detached to keep within the budget; what they would have seen after is \
+             not observed",
+            off.len()
+        ));
+    }
+    words
+}
+
 fn notices(tables: &Tables, order: OrderCounts, journeys: JourneyCounts) -> Vec<NoticeRow> {
     let mut rows: Vec<(Severity, String, u64)> = Vec::new();
     let mut add = |severity: Severity, text: &str, count: u64| match rows
@@ -188,6 +215,9 @@ fn notices(tables: &Tables, order: OrderCounts, journeys: JourneyCounts) -> Vec<
     }
     if let Some(more) = tables.notices.len().checked_sub(MAX_ROWS).filter(|more| *more > 0) {
         add(Severity::Info, "further notices are not listed", more as u64);
+    }
+    for text in sampled(&tables.sampling) {
+        add(Severity::Info, &text, 1);
     }
     let own = [
         (
