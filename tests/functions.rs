@@ -345,3 +345,49 @@ fn attached(recorded: &Recorded, name: &str) -> bool {
     let probes = &recorded.manifest.probes;
     probes.iter().any(|probe| probe.name == name && probe.status == ProbeStatus::Attached)
 }
+
+#[test]
+fn netfilter_links_see_both_ends_of_each_hook() {
+    if !live("netfilter_links_see_both_ends_of_each_hook") {
+        return;
+    }
+    let pair = ready();
+    let (_dir, recorded) = recorded(&pair, &["--netfilter-links"], || traffic(&pair));
+    let links: Vec<_> =
+        recorded.manifest.probes.iter().filter(|probe| probe.method == "netfilter").collect();
+    assert_eq!(links.len(), 2);
+    let failed = |probe: &&psc_formats::manifest::Probe| match &probe.status {
+        ProbeStatus::Failed(why) => Some(why.clone()),
+        ProbeStatus::Attached | ProbeStatus::Unwanted => None,
+    };
+    if let Some(why) = links.iter().find_map(failed) {
+        assert!(why.contains("6.4"), "{why}");
+        println!("no netfilter links here: {why}");
+        return;
+    }
+    // By end and hook, at the server's input: what the rule drops is seen before it and not after.
+    let mut seen: BTreeMap<(bool, u8), u64> = BTreeMap::new();
+    let server: BTreeSet<_> = recorded
+        .tables
+        .devices
+        .iter()
+        .filter(|(_, device)| device.name == "s0")
+        .map(|(id, _)| *id)
+        .collect();
+    for event in &recorded.events {
+        if let EventKind::NetfilterHook { family, hook, priority } = event.kind {
+            assert!(matches!(family, 2 | 10) && hook < 5, "family {family} hook {hook}");
+            if family == 2 && server.contains(&event.device) {
+                *seen.entry((priority < 0, hook)).or_default() += 1;
+            }
+        }
+    }
+    println!("at the server, by (first, hook): {seen:?}");
+    assert_eq!(seen[&(true, 0)], seen[&(false, 0)], "prerouting keeps nothing");
+    assert_eq!(seen[&(true, 1)], seen[&(false, 1)] + DROPPED, "input drops what the rule drops");
+    let received = recorded.events.iter().filter(|event| {
+        matches!(event.kind, EventKind::Receive {}) && server.contains(&event.device)
+    });
+    // Neighbours are no business of IPv4's hooks.
+    assert!(seen[&(true, 0)] <= received.count() as u64);
+}

@@ -149,6 +149,11 @@ impl Wanted {
         Ok(())
     }
 
+    /// Inodes of the namespaces asked for, as far as they are there.
+    pub(crate) fn namespaces(&self) -> Vec<u32> {
+        self.namespaces.iter().filter_map(|name| namespaces::resolve(name)).collect()
+    }
+
     /// Keeps one in `weight` flows, a power of two, from now on.
     pub(crate) fn shed(&mut self, maps: &FilterMaps, weight: u32) -> libbpf_rs::Result<()> {
         self.shed_mask = weight - 1;

@@ -135,7 +135,7 @@ impl LiveSource {
         let mut decoder = Decoder::new(stacks, devices, cpu_count, options.snaplen != Some(0));
         let links = attach::attach(&object, &mut status)?;
         // Functions last: what they say joins what tier 1 sees.
-        links1b.attach(&object);
+        links1b.attach(&object, &wanted.namespaces());
         tier2.attach(&object);
         decoder.meanings = tier2.rows.iter().map(|row| row.meaning).collect();
         let tracepoints = links.iter().map(|&(number, _)| {

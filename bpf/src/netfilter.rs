@@ -1,17 +1,23 @@
 //! Tier 1b: psc's own first and last hook in netfilter's lists, where the kernel lets BPF be a hook (6.4).
 
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 
-use libbpf_rs::{Link, NetfilterOpts, Object, libbpf_sys};
+use libbpf_rs::{Object, libbpf_sys};
 use psc_formats::manifest::{Layer, Probe, ProbeStatus};
 
+use crate::facts::namespaces::{self, Namespace};
+
 /// The hooks of IPv4 and IPv6: prerouting, input, forward, output, postrouting.
-const HOOKS: i32 = 5;
-const FAMILIES: [i32; 2] = [libbpf_rs::NFPROTO_IPV4, libbpf_rs::NFPROTO_IPV6];
+const HOOKS: u32 = 5;
+/// `NFPROTO_IPV4` and `NFPROTO_IPV6`.
+const FAMILIES: [u32; 2] = [2, 10];
 
 /// The outermost priorities that are given away, as in wire.h.
 const FIRST: i32 = i32::MIN + 1;
 const LAST: i32 = i32::MAX - 1;
+
+/// Priorities tried, from the outermost inwards.
+const NEAR: i32 = 4;
 
 /// One end of the hooks.
 struct End {
@@ -24,7 +30,7 @@ struct End {
 /// Both ends and their links.
 pub(crate) struct NetfilterLinks {
     ends: [End; 2],
-    links: Vec<Link>,
+    links: Vec<OwnedFd>,
 }
 
 impl NetfilterLinks {
@@ -67,25 +73,35 @@ impl NetfilterLinks {
         }
     }
 
-    /// Attaches both ends of every hook of this namespace.
-    pub(crate) fn attach(&mut self, object: &Object) {
+    /// Attaches both ends of every hook in the namespaces with these inodes; in this process's own when there
+    /// are none.
+    pub(crate) fn attach(&mut self, object: &Object, inodes: &[u32]) {
+        if self.programs().is_empty() {
+            return;
+        }
+        let all = namespaces::list();
+        let named = |inode: &u32| all.iter().find(|space| space.inode == *inode);
+        let spaces: Vec<&Namespace> = if inodes.is_empty() {
+            all.iter().filter(|space| space.is_own()).collect()
+        } else {
+            inodes.iter().filter_map(named).collect()
+        };
         for end in self.ends.iter_mut().filter(|end| end.status == ProbeStatus::Attached) {
-            let Some(program) = object.progs_mut().find(|program| program.name() == end.program)
-            else {
+            let Some(program) = object.progs().find(|program| program.name() == end.program) else {
                 end.status = ProbeStatus::Failed("psc has no program for it".to_owned());
                 continue;
             };
-            for family in FAMILIES {
-                for hook in 0..HOOKS {
-                    let opts = NetfilterOpts {
-                        protocol_family: family,
-                        hooknum: hook,
-                        priority: end.priority,
-                        ..NetfilterOpts::default()
-                    };
-                    match program.attach_netfilter_with_opts(opts) {
-                        Ok(link) => self.links.push(link),
-                        Err(e) => end.status = ProbeStatus::Failed(format!("attach: {e:#}")),
+            let (program, priority) = (program.as_fd().as_raw_fd(), end.priority);
+            for space in &spaces {
+                let linked = space
+                    .inside(|| hook_all(program, priority))
+                    .unwrap_or_else(|e| Err(e.to_string()));
+                match linked {
+                    Ok(links) => self.links.extend(links),
+                    Err(why) => {
+                        let of = if space.name.is_empty() { "" } else { " of namespace " };
+                        let why = format!("attach to the hooks{of}{}: {why}", space.name);
+                        end.status = ProbeStatus::Failed(why);
                     }
                 }
             }
@@ -105,6 +121,45 @@ impl NetfilterLinks {
             status: end.status.clone(),
         })
     }
+}
+
+/// Links the program to one hook.
+fn hook_one(program: i32, pf: u32, hooknum: u32, priority: i32) -> Result<OwnedFd, String> {
+    let mut opts = libbpf_sys::bpf_link_create_opts {
+        sz: size_of::<libbpf_sys::bpf_link_create_opts>() as libbpf_sys::size_t,
+        ..libbpf_sys::bpf_link_create_opts::default()
+    };
+    opts.__bindgen_anon_1.netfilter =
+        libbpf_sys::bpf_link_create_opts__bindgen_ty_1__bindgen_ty_5 {
+            pf,
+            hooknum,
+            priority,
+            flags: 0,
+        };
+    // SAFETY: a program that its object keeps, and options that live through the call.
+    crate::tier2::owned(unsafe {
+        libbpf_sys::bpf_link_create(program, 0, libbpf_sys::BPF_NETFILTER, &raw const opts)
+    })
+}
+
+/// Links the program to every hook of the namespace that this thread is in.
+fn hook_all(program: i32, priority: i32) -> Result<Vec<OwnedFd>, String> {
+    let mut links = Vec::new();
+    for pf in FAMILIES {
+        for hooknum in 0..HOOKS {
+            // Two hooks of one priority are refused where one is BPF: then as near as can be.
+            let near = (0..NEAR).map(|step| priority - step * priority.signum());
+            let mut link = Err(String::new());
+            for priority in near {
+                link = hook_one(program, pf, hooknum, priority);
+                if link.is_ok() {
+                    break;
+                }
+            }
+            links.push(link?);
+        }
+    }
+    Ok(links)
 }
 
 /// Whether the kernel knows the program type: it loads `return NF_ACCEPT`.

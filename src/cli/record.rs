@@ -71,9 +71,9 @@ pub(crate) struct RecordArgs {
     /// a fault, not for every day.
     #[arg(long)]
     pub(crate) functions: bool,
-    /// Also see packets before and after all netfilter hooks of this namespace
+    /// Also see packets before and after all other netfilter hooks
     ///
-    /// Makes psc the first and the last hook of every IPv4 and IPv6 hook (Linux 6.4 and later), so that the time
+    /// In the namespaces that `--netns` names, else in this one. Makes psc the first and the last hook of every IPv4 and IPv6 hook (Linux 6.4 and later), so that the time
     /// between is netfilter's and a packet that does not come out was kept there. psc's hooks accept everything,
     /// but they are hooks: part of the path while they are there.
     #[arg(long)]
