@@ -26,7 +26,20 @@ const TESTS: &[&str] = &["drops", "attribution", "functions"];
 const TOOLS: &[&str] = &["ip", "nft", "ping"];
 
 /// Modules loaded before the tests; one that a kernel has built in is no error.
-const MODULES: &[&str] = &["veth", "nf_tables", "nft_ct", "nft_chain_nat", "sch_netem", "vxlan"];
+const MODULES: &[&str] = &[
+    "veth",
+    "nf_tables",
+    "nft_ct",
+    "nft_chain_nat",
+    "sch_netem",
+    "vxlan",
+    "bridge",
+    "ipip",
+    "ip_gre",
+    "iptable_filter",
+    "sch_tbf",
+    "sch_htb",
+];
 
 /// How long a guest may take. Emulation is some twenty times slower than the machine.
 const PATIENCE: Duration = Duration::from_mins(15);
