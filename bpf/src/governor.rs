@@ -48,7 +48,7 @@ impl Rule {
                 return Step::Detach;
             }
             // As far as the excess says, but one period's burst must not shed nearly everything.
-            let excess = load_ppm.div_ceil(self.budget_ppm.max(1)).next_power_of_two().clamp(2, 8);
+            let excess = load_ppm.div_ceil(self.budget_ppm.max(1)).clamp(2, 8).next_power_of_two();
             let weight = self.weight.saturating_mul(excess).min(MOST);
             return self.keep(weight);
         }
