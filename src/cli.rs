@@ -9,6 +9,7 @@ pub(crate) mod diff;
 pub(crate) mod evidence;
 pub(crate) mod live;
 pub(crate) mod locate;
+pub(crate) mod probe;
 pub(crate) mod record;
 pub(crate) mod values;
 
@@ -109,7 +110,7 @@ pub(crate) enum Verb {
     /// Name the causes of what goes wrong, with evidence and what to change
     Diagnose(DiagnoseArgs),
     /// Show peers and routes: where, how far, how many hops; on a map; probe routes when asked
-    Locate(LocateArgs),
+    Locate(Box<LocateArgs>),
     /// Compare two recordings: new drops, changed paths, steps whose time moved
     Diff(DiffArgs),
     /// Write one self-contained HTML report

@@ -1,12 +1,13 @@
 //! `psc locate`: peers, places and routes.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
 use psc_replay::locator::{self, BlockList, Database, Gazetteer, Here, Locator};
 use psc_replay::view::locate::LocateView;
 use psc_reports::{svg, text};
+use tempfile::TempDir;
 
 use crate::Verdict;
 use crate::cli::locate::LocateFigure;
@@ -29,7 +30,8 @@ pub(crate) fn run(args: &LocateArgs, console: Console) -> anyhow::Result<Verdict
     };
     let options = options(&args.places, limit)?;
     let mut views = Vec::new();
-    for input in &args.input {
+    let probed = probe(args, console)?;
+    for input in probed.iter().map(TempPath::path).chain(args.input.iter().map(PathBuf::as_path)) {
         views.push(view(input, &args.select, console, options.clone())?);
     }
     let mut view = locator::merge(views, limit);
@@ -48,6 +50,50 @@ pub(crate) fn run(args: &LocateArgs, console: Console) -> anyhow::Result<Verdict
     };
     write_result(output, page.as_bytes())?;
     Ok(Verdict::Clean)
+}
+
+/// Where the results of probing are: kept by the user's wish, or until they were shown.
+enum TempPath {
+    Kept(PathBuf),
+    Passing(PathBuf, #[allow(dead_code, reason = "removes the folder when dropped")] TempDir),
+}
+
+impl TempPath {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Kept(path) | Self::Passing(path, _) => path,
+        }
+    }
+}
+
+/// Probes when that is asked for.
+fn probe(args: &LocateArgs, console: Console) -> anyhow::Result<Option<TempPath>> {
+    if args.probing.probe.is_empty() {
+        return Ok(None);
+    }
+    let to = match &args.saving.save {
+        Some(path) => TempPath::Kept(path.clone()),
+        None => {
+            let folder = TempDir::new().context("cannot make a temporary folder")?;
+            TempPath::Passing(folder.path().join("probes.psc"), folder)
+        }
+    };
+    send(args, to.path(), console)?;
+    Ok(Some(to))
+}
+
+#[cfg(all(feature = "probe", unix))]
+fn send(args: &LocateArgs, path: &Path, console: Console) -> anyhow::Result<()> {
+    crate::probe::seed();
+    crate::probe::run(&args.probing, path, args.saving.force, console)
+}
+
+#[cfg(not(all(feature = "probe", unix)))]
+fn send(_: &LocateArgs, _: &Path, _: Console) -> anyhow::Result<()> {
+    anyhow::bail!(
+        "this build cannot probe: it was made without the `probe` feature; it reads what another \
+         psc has probed"
+    )
 }
 
 fn view(

@@ -12,6 +12,8 @@ mod inspect;
 mod live;
 mod locate;
 mod output;
+#[cfg(all(feature = "probe", unix))]
+mod probe;
 #[cfg(all(feature = "live", target_os = "linux"))]
 mod record;
 mod redact;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::probe::{ProbeArgs, SaveArgs};
 use super::{Select, ViewFormat};
 
 /// `psc locate`.
@@ -16,13 +17,15 @@ Examples:
   psc locate today.psc --baseline yesterday.psc      what changed
   psc locate berlin.psc tokyo.psc                    one topology of several hosts
   psc locate web.psc --format json | jq '.peers[0]'
+  psc locate --probe 192.0.2.7 example.com --save routes.psc   (root) sends probes
+  psc locate --probe - --rate 500 < targets.txt                thousands of targets
 
 Reading sends nothing: hops are estimated from received TTLs, round-trip times are taken from handshakes \
 and data, countries are those an address is registered in, which is not where its host stands. A \
-traceroute, mtr or Trippy run that happened while recording is shown as a route.")]
+traceroute, mtr or Trippy run that happened while recording is shown as a route. Only --probe sends.")]
 pub(crate) struct LocateArgs {
     /// Recordings or captures to read, `-` for standard input; several are shown as one
-    #[arg(required = true)]
+    #[arg(required_unless_present = "probe")]
     pub(crate) input: Vec<PathBuf>,
     /// Peers to show; the rest is counted
     #[arg(long, value_name = "N", default_value_t = 50)]
@@ -40,6 +43,10 @@ pub(crate) struct LocateArgs {
     pub(crate) select: Select,
     #[command(flatten)]
     pub(crate) places: PlacesArgs,
+    #[command(flatten)]
+    pub(crate) probing: ProbeArgs,
+    #[command(flatten)]
+    pub(crate) saving: SaveArgs,
 }
 
 /// Figures of `psc locate`.

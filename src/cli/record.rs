@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::probe::ProbeArgs;
 use super::values::{Bytes, Share, Span};
 
 /// `psc record`.
@@ -17,6 +18,7 @@ Examples:
   psc record --functions --for 2s -o deep.psc  every function on the way, with verdicts
   psc record --ring 60s -o last.psc            keep the last minute; write on SIGUSR1 or exit
   psc record --rotate-size 1GiB --keep 24 -o web.psc   web.0001.psc, web.0002.psc, ...
+  psc record --probe 192.0.2.7 -o way.psc       record while probing a route, then stop
   ssh server psc record --for 5s -o - > server.psc     that ssh connection is left out
 
 Stop with Ctrl-C or SIGTERM: the recording is closed in good order. A second signal stops at once; \
@@ -117,6 +119,8 @@ pub(crate) struct RecordArgs {
     /// Time between checkpoints
     #[arg(long, value_name = "TIME", default_value = "60s", help_heading = "Evidence")]
     pub(crate) checkpoint_every: Span,
+    #[command(flatten)]
+    pub(crate) probing: ProbeArgs,
     /// Command to run while recording, as the invoking user; the recording ends when it does
     #[arg(last = true, value_name = "CMD", conflicts_with = "duration")]
     pub(crate) command: Vec<String>,

@@ -4,7 +4,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 /// A duration: `10s`, `1.5s`, `200ms`, `2m`, `1h30m`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Span(pub(crate) Duration);
 
 const UNITS_NS: [(&str, u64); 6] = [

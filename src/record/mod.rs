@@ -13,6 +13,7 @@ mod filter;
 mod interfaces;
 mod pipe;
 mod privilege;
+mod probing;
 mod progress;
 mod ring;
 mod rotation;
@@ -30,7 +31,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use psc_bpf::{Exclude, LiveSource, Options};
 use psc_formats::fact::{EndFact, NoticeFact, Severity};
-use psc_formats::manifest::ProbeStatus;
+use psc_formats::manifest::{Clock, ProbeStatus};
 use psc_formats::{Batch, EventSource, Fact, Manifest, Progress};
 use psc_replay::expr::{Expr, Scope};
 
@@ -42,6 +43,7 @@ use child::{Invoker, Running};
 use filter::Filtered;
 use pipe::{Feed, Piped};
 use privilege::{Privileges, Remaining};
+use probing::Probing;
 use progress::{Line, Tally};
 use ring::{Final, Ring};
 use rotation::{Files, Rotation};
@@ -104,6 +106,7 @@ pub(crate) fn run(args: &RecordArgs, console: Console) -> anyhow::Result<Verdict
     let invoker = Invoker::behind_sudo();
     let tally = Arc::new(Tally::default());
     let mut manifest = source.manifest().clone();
+    let clock = manifest.clock.clone();
     manifest.acquisition = Some(acquisition::now());
     let mut store = Destination::open(
         args,
@@ -127,6 +130,7 @@ pub(crate) fn run(args: &RecordArgs, console: Console) -> anyhow::Result<Verdict
             }
         },
     };
+    let probing = Probing::start(&args.probing)?;
     privilege::drop_unneeded(Remaining {
         creates_files: store.creates_files(),
         stops_command: command.is_some() && invoker.is_some(),
@@ -156,6 +160,8 @@ pub(crate) fn run(args: &RecordArgs, console: Console) -> anyhow::Result<Verdict
         facts_at: Some(started),
         loss_at: started,
         early,
+        probing,
+        clock: clock.clone(),
     }
     .run(&mut command);
     drop(feed);
@@ -404,6 +410,9 @@ struct Drain<'a> {
     loss_at: Instant,
     /// Facts to go first.
     early: Vec<Fact>,
+    /// The prober, while it is at work.
+    probing: Option<Probing>,
+    clock: Clock,
 }
 
 impl Drain<'_> {
@@ -428,6 +437,11 @@ impl Drain<'_> {
             }
             if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 break "duration".to_owned();
+            }
+            // Probing alone is a recording's purpose: without another, it ends with it.
+            let until_probed = self.deadline.is_none() && command.is_none();
+            if until_probed && self.probing.as_mut().is_some_and(Probing::ended) {
+                break "probing ended".to_owned();
             }
             if let Some(running) = command.as_mut() {
                 status = running.ended()?;
@@ -477,6 +491,10 @@ impl Drain<'_> {
         self.source.stop();
         let mut batch = self.feed.batch();
         batch.facts = facts;
+        if let Some(probing) = self.probing.take() {
+            // Without them the recording still has the packets.
+            batch.facts.extend(probing.results(&self.clock).unwrap_or_default());
+        }
         let mut last = 0;
         let deadline = Instant::now() + LAST_EVENTS;
         loop {

@@ -48,10 +48,12 @@ const TESTS: &[Need] = &[
     program("chromium", "chromium"),
     program("ethtool", "ethtool"),
     program("hping3", "hping3"),
+    program("mtr-tiny", "mtr"),
     program("nmap", "nmap"),
     program("procps", "sysctl"),
     program("tcpdump", "tcpdump"),
     program("tcptrace", "tcptrace"),
+    program("traceroute", "traceroute"),
     program("tshark", "tshark"),
 ];
 

@@ -236,4 +236,99 @@ mod tests {
         let own = gazetteer.look_up(ip("10.0.0.1"));
         assert_eq!((own.scope, own.claim().as_str(), own.prefix.as_str()), ("private", "", ""));
     }
+
+    /// A database of one IPv4 prefix, by the format's specification 2.0
+    /// (<https://maxmind.github.io/MaxMind-DB/>): a chain of nodes of 24-bit records, the data, the metadata.
+    fn database(prefix: [u8; 3], kind: &str, data: &[u8]) -> Vec<u8> {
+        let bits = 24_u32;
+        let mut file = Vec::new();
+        for depth in 0..bits {
+            let bit = prefix[depth as usize / 8] >> (7 - depth % 8) & 1;
+            let next = if depth + 1 == bits { bits + 16 } else { depth + 1 };
+            let mut records = [bits, bits];
+            records[usize::from(bit)] = next;
+            for record in records {
+                file.extend_from_slice(&record.to_be_bytes()[1..]);
+            }
+        }
+        file.extend([0; 16]);
+        file.extend(data);
+        file.extend(b"\xab\xcd\xefMaxMind.com");
+        let number = |kind: u8, value: u8| vec![kind << 5 | 1, value];
+        let fields = [
+            ("node_count", number(6, bits as u8)),
+            ("record_size", number(5, 24)),
+            ("ip_version", number(5, 4)),
+            ("database_type", text(kind)),
+            ("languages", vec![0, 4]),
+            ("binary_format_major_version", number(5, 2)),
+            ("binary_format_minor_version", vec![5 << 5]),
+            ("build_epoch", vec![1, 2, 1]),
+            ("description", vec![7 << 5]),
+        ];
+        file.extend(map(&fields));
+        file
+    }
+
+    fn text(text: &str) -> Vec<u8> {
+        assert!(text.len() < 29);
+        let mut out = vec![2 << 5 | text.len() as u8];
+        out.extend(text.as_bytes());
+        out
+    }
+
+    fn map(fields: &[(&str, Vec<u8>)]) -> Vec<u8> {
+        let mut out = vec![7 << 5 | fields.len() as u8];
+        for (name, value) in fields {
+            out.extend(text(name));
+            out.extend(value);
+        }
+        out
+    }
+
+    fn double(value: f64) -> Vec<u8> {
+        let mut out = vec![3 << 5 | 8];
+        out.extend(value.to_be_bytes());
+        out
+    }
+
+    #[test]
+    fn the_users_databases_go_before_the_registries() {
+        let place = map(&[
+            ("city", map(&[("names", map(&[("en", text("Berlin"))]))])),
+            ("country", map(&[("iso_code", text("DE"))])),
+            ("location", map(&[("latitude", double(52.5)), ("longitude", double(13.4))])),
+        ]);
+        let network = map(&[
+            ("autonomous_system_number", vec![6 << 5 | 2, 0xfd, 0xe8]),
+            ("autonomous_system_organization", text("Example Net")),
+        ]);
+        let gazetteer = Gazetteer {
+            cities: Some(
+                Database::new("city.mmdb", database([193, 0, 6], "Test-City", &place))
+                    .expect("a database"),
+            ),
+            networks: Some(
+                Database::new("asn.mmdb", database([193, 0, 6], "Test-ASN", &network))
+                    .expect("a database"),
+            ),
+            ..Gazetteer::default()
+        };
+        let inside = gazetteer.look_up(ip("193.0.6.139"));
+        assert_eq!((inside.country.as_str(), inside.city.as_str()), ("DE", "Berlin"));
+        assert_eq!(inside.drawn(), Some(((52.5, 13.4), "city database")));
+        assert_eq!((inside.asn, inside.as_name.as_str()), (Some(65_000), "Example Net"));
+        assert_eq!(inside.claim(), "in Berlin, Germany (city.mmdb)");
+        let outside = gazetteer.look_up(ip("193.0.14.1"));
+        assert_eq!((outside.country_from.as_str(), outside.asn), ("registered", None));
+        assert_eq!(gazetteer.sources().len(), 2);
+        // Every cut of a database is an error or an answer, never a panic.
+        let whole = database([193, 0, 6], "Test-City", &place);
+        for end in 0..whole.len() {
+            if let Ok(cut) = Database::new("cut.mmdb", whole[..end].to_vec()) {
+                let gazetteer = Gazetteer { cities: Some(cut), ..Gazetteer::default() };
+                gazetteer.look_up(ip("193.0.6.139"));
+            }
+        }
+    }
 }

@@ -343,7 +343,11 @@ impl Observer for Locator {
             let (flow, way) = self.flows.get(netns, tuple, |flow| peers.add(&flow));
             flow.time(way, direction, at, journey, headers);
         }
-        let born = captured || (sighting.opens && direction == Direction::Egress);
+        // Made here and queued: more than the first sight of a journey, since where only one namespace is
+        // recorded nobody sees a packet's end, and the next one in its buffer looks like its going on.
+        let made =
+            matches!(event.kind, EventKind::DeviceQueue {}) && event.iif == 0 && sighting.fresh;
+        let born = captured || made || (sighting.opens && direction == Direction::Egress);
         self.probes.sighting((netns, direction), at, journey, born, headers);
     }
 

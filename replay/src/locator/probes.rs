@@ -295,6 +295,16 @@ impl Probes {
             return;
         }
         let alike = self.pending.entry_or_forget(slot, Vec::new);
+        // Queued twice, as on a bridge's port.
+        let again = alike.iter_mut().find(|one| {
+            journey.is_some()
+                && (one.journey, one.ttl, one.ip_id, one.udp, one.tcp_seq)
+                    == (journey, ttl, pending.ip_id, pending.udp, pending.tcp_seq)
+        });
+        if let Some(again) = again {
+            again.left = at;
+            return;
+        }
         // A router's own capture has the packet twice, the second time with one hop less to go.
         let forwarded = alike.last().is_some_and(|last| {
             last.ttl == ttl + 1

@@ -1,11 +1,14 @@
 //! `cargo xtask bench`: what psc costs and how fast it is, on this machine, with the raw numbers.
 //!
-//! Four parts: the cost of recording (paired and interleaved, so that a machine that drifts does not
-//! favour one condition), bytes on disk, events per second, and what rules cost a packet. A part that cannot run here says why.
+//! Its parts: the cost of recording (paired and interleaved, so that a machine that drifts does not
+//! favour one condition), bytes on disk, events per second, what locating adds to reading, and what
+//! rules cost a packet. A part that cannot run here says why.
 
 mod cost;
 #[cfg(feature = "measure")]
 mod empty;
+#[cfg(feature = "measure")]
+mod locate;
 mod machine;
 #[cfg(feature = "measure")]
 mod rules;
@@ -22,6 +25,9 @@ use anyhow::{Context, Result, bail};
 
 use crate::setup::{self, Purpose};
 use crate::{Options, command, interrupt};
+
+/// What `--only` takes.
+const PARTS: [&str; 5] = ["cost", "size", "speed", "locate", "rules"];
 
 /// How much to measure.
 struct Plan {
@@ -59,15 +65,16 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
             "--only" => only = options.value(name)?,
             other => bail!(
                 "bench has no option '{other}'; it has --rounds N, --seconds N and \
-                 --only cost|size|speed|rules"
+                 --only {}",
+                PARTS.join("|")
             ),
         }
     }
     if rounds < 3 {
         bail!("--rounds {rounds}: a confidence interval needs at least 3");
     }
-    if !["", "cost", "size", "speed", "rules"].contains(&only.as_str()) {
-        bail!("--only {only}: give cost, size, speed or rules");
+    if !only.is_empty() && !PARTS.contains(&only.as_str()) {
+        bail!("--only {only}: give one of {}", PARTS.join(", "));
     }
     interrupt::install()?;
     let root = crate::root()?;
@@ -96,6 +103,11 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         own.args(size::LOADS.map(|load| plan.recording(load.verb)));
         say(&mut text, &command::output(&mut own)?)?;
     }
+    if wanted("locate") {
+        let mut own = plan.inside("locate");
+        own.arg(&plan.folder);
+        say(&mut text, &command::output(&mut own)?)?;
+    }
     if wanted("rules") {
         say(&mut text, &command::output(&mut plan.inside("rules"))?)?;
     }
@@ -120,7 +132,11 @@ pub(crate) fn run_inside(args: &[String]) -> Result<()> {
             print!("{}", speed::measure(&recordings)?);
             Ok(())
         }
-        _ => bail!("bench-inside speed RECORDING… | empty | rules"),
+        Some((what, [folder])) if what == "locate" => {
+            print!("{}", locate::measure(Path::new(folder))?);
+            Ok(())
+        }
+        _ => bail!("bench-inside speed RECORDING… | locate FOLDER | empty | rules"),
     }
 }
 
