@@ -16,6 +16,11 @@ pub(super) fn t(text: &str) -> Markup {
     PreEscaped(escape::markup(&escape::cut(text, LONGEST)))
 }
 
+/// As [`t`], for what has to be said in full: attributions and licences.
+pub(super) fn whole(text: &str) -> Markup {
+    PreEscaped(escape::markup(&escape::cut(text, 4 * LONGEST)))
+}
+
 /// Which journeys the page holds, for links to them.
 pub(super) struct Held(pub(super) BTreeSet<u64>);
 

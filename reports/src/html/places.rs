@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use psc_replay::view::locate::PeerRow;
 use psc_replay::view::route::RouteRow;
 
-use super::cells::{Cell, Grid, Row, figure, mono, num, t, text, words};
+use super::cells::{Cell, Grid, Row, figure, mono, num, t, text, whole, words};
 use super::{Report, Section};
 use crate::{escape, svg, units};
 
@@ -115,7 +115,7 @@ pub(super) fn section(report: &Report<'_>, peers: &Markup) -> Section {
         }
         (changes(report))
         (mtus(report))
-        @for source in &view.sources { p.note { (t(source)) } }
+        @for source in &view.sources { p.note { (whole(source)) } }
     };
     Section { id: "routes", name: "Map and routes", number: Some(total), body }
 }

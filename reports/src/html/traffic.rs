@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 use psc_replay::view::analyze::DropRow;
 
-use super::cells::{Cell, Grid, Row, figure, mono, num, span, t, text, words};
+use super::cells::{Cell, Grid, Row, figure, mono, num, span, t, text, whole, words};
 use super::findings::when;
 use super::{Report, Section, places};
 use crate::{escape, measured, svg, units};
@@ -318,7 +318,7 @@ pub(super) fn peers(report: &Report<'_>) -> Section {
         (countries(report))
         (places::prefixes(report))
         (routers(report))
-        @if !locate.attribution.is_empty() { p.note { (t(&locate.attribution)) } }
+        @if !locate.attribution.is_empty() { p.note { (whole(&locate.attribution)) } }
     };
     Section { id: "peers", name: "Peers", number: Some(total), body }
 }

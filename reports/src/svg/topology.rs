@@ -372,8 +372,8 @@ pub(super) fn figure(view: &LocateView, held: &BTreeSet<&str>) -> Figure {
     }
     let legend = TOP + tallest as f64 * ROW + 26.0;
     let lines = [
-        "line: packets of one flow passed both · dashed: hops between did not answer · dotted: hops between \
-         estimated from TTLs, or not observed",
+        "line: packets of one flow passed both · dashed: hops between did not answer",
+        "dotted: hops between were not observed, their number is estimated from TTLs",
         "square: host · ring: router · ring with a dot: target · box: prefix · octagon: in a loop, or in your \
          block list",
     ];
@@ -383,7 +383,7 @@ pub(super) fn figure(view: &LocateView, held: &BTreeSet<&str>) -> Figure {
     }
     Figure {
         width,
-        height: legend + 34.0,
+        height: legend + 50.0,
         title: "Topology".to_owned(),
         description: description(view, &net),
         body: canvas.body,
