@@ -8,6 +8,7 @@ pub(crate) mod diagnose;
 pub(crate) mod diff;
 pub(crate) mod evidence;
 pub(crate) mod live;
+pub(crate) mod explain;
 pub(crate) mod locate;
 pub(crate) mod probe;
 pub(crate) mod record;
@@ -405,6 +406,12 @@ pub(crate) enum GuardVerb {
     Replay(RuleReplayArgs),
     /// Print the reference of all fields that expressions and rules use
     Fields,
+    /// Say what the detectors found in sentences that cite their evidence
+    Explain(explain::ExplainArgs),
+    /// Propose rules for what the detectors found, and show what they would have touched
+    Suggest(explain::SuggestArgs),
+    /// Learn who asks which controller for what, for `detect --baseline`
+    Baseline(explain::BaselineArgs),
 }
 
 /// `psc guard detect`.
@@ -413,11 +420,15 @@ pub(crate) enum GuardVerb {
 Examples:
   psc guard detect web.psc
   psc guard detect web.psc --format json | jq '.findings[].title'
+  psc guard detect plant.psc --baseline plant.toml
 
 Exit status: 0 nothing found, 1 findings, 2 error.")]
 pub(crate) struct DetectArgs {
     /// Recording or capture to read, `-` for standard input
     pub(crate) input: PathBuf,
+    /// What is ordinary in industrial traffic, from `psc guard baseline`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) baseline: Option<PathBuf>,
     /// Output format
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(crate) format: TextFormat,

@@ -1,15 +1,18 @@
 //! The `psc` binary: parse, resolve, dispatch, exit code. No analysis happens here.
 
+mod baseline;
 mod cli;
 mod diagnose;
 mod diff;
 mod evidence;
+mod explain;
 mod export;
 mod guard;
 mod import;
 mod inspect;
 #[cfg(all(feature = "live", target_os = "linux"))]
 mod live;
+mod llm;
 mod locate;
 mod output;
 #[cfg(all(feature = "probe", unix))]
@@ -21,6 +24,7 @@ mod replay;
 mod select;
 mod source;
 mod split;
+mod suggest;
 mod window;
 
 use std::io::{self, Write};
@@ -111,6 +115,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<Verdict> {
             GuardVerb::Check(args) => guard::check(&args, console),
             GuardVerb::Replay(args) => guard::replay(&args, console),
             GuardVerb::Fields => guard::fields(),
+            GuardVerb::Explain(args) => explain::run(&args, console),
+            GuardVerb::Suggest(args) => suggest::run(&args, console),
+            GuardVerb::Baseline(args) => baseline::run(&args, console),
         },
     }
 }

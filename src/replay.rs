@@ -122,7 +122,8 @@ pub(crate) fn analyze(args: &AnalyzeArgs, console: Console) -> anyhow::Result<Ve
 
 /// `psc guard detect`.
 pub(crate) fn detect(args: &DetectArgs, console: Console) -> anyhow::Result<Verdict> {
-    let mut detectors = Detectors::new();
+    let baseline = args.baseline.as_deref().map(crate::baseline::read).transpose()?;
+    let mut detectors = Detectors::against(baseline);
     let replayed = replay(&args.input, &args.select, console, &mut [&mut detectors])?;
     let view = detectors.finish(&replayed.manifest, &replayed.pass);
     print(console, args.format, args.output.as_deref(), "detect", &view, text::detect)?;

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-const VERBS: [&[&str]; 17] = [
+const VERBS: [&[&str]; 20] = [
     &["record"],
     &["import"],
     &["export"],
@@ -21,6 +21,9 @@ const VERBS: [&[&str]; 17] = [
     &["locate"],
     &["report"],
     &["guard", "detect"],
+    &["guard", "explain"],
+    &["guard", "suggest"],
+    &["guard", "baseline"],
     &["completions"],
     &["man"],
 ];

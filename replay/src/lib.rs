@@ -9,6 +9,7 @@ pub mod engine;
 pub mod expr;
 mod first_sight;
 pub mod guarder;
+pub mod industrial;
 pub mod journey;
 pub mod layers;
 pub mod locator;

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use psc_replay::view::SCHEMA;
 use serde_json::{Map, Value, json};
 
-const VIEWS: [(&str, &str); 9] = [
+const VIEWS: [(&str, &str); 11] = [
     ("trace", "TraceView"),
     ("analyze", "AnalyzeView"),
     ("locate", "LocateView"),
@@ -24,6 +24,8 @@ const VIEWS: [(&str, &str); 9] = [
     ("diff", "DiffView"),
     ("check", "CheckView"),
     ("rule-replay", "RuleReplayView"),
+    ("explain", "ExplainView"),
+    ("suggest", "SuggestView"),
 ];
 
 fn root() -> PathBuf {
@@ -284,6 +286,8 @@ fn printed(kind: &str) -> Value {
         "diff" => psc_reports::json(kind, &fixtures::diff()),
         "check" => psc_reports::json(kind, &fixtures::check()),
         "rule-replay" => psc_reports::json(kind, &fixtures::rule_replay()),
+        "explain" => psc_reports::json(kind, &fixtures::explain()),
+        "suggest" => psc_reports::json(kind, &fixtures::suggest()),
         _ => unreachable!("{kind}"),
     };
     serde_json::from_str(&text).unwrap()

@@ -25,14 +25,18 @@ fn draw(view: &str, style: Style) -> String {
         "diff" => text::diff(&fixtures::diff(), style, &mut out),
         "check" => text::check(&fixtures::check(), style, &mut out),
         "rule-replay" => text::rule_replay(&fixtures::rule_replay(), style, &mut out),
+        "explain" => text::explain(&fixtures::explain(), style, &mut out),
+        "suggest" => text::suggest(&fixtures::suggest(), style, &mut out),
         _ => unreachable!("{view}"),
     }
     .expect("a string takes everything");
     out
 }
 
-const VIEWS: [&str; 9] =
-    ["trace", "analyze", "locate", "detect", "diagnose", "info", "diff", "check", "rule-replay"];
+const VIEWS: [&str; 11] = [
+    "trace", "analyze", "locate", "detect", "diagnose", "info", "diff", "check", "rule-replay",
+    "explain", "suggest",
+];
 
 #[test]
 fn texts_are_as_reviewed() {

@@ -6,6 +6,7 @@
 // This crate measures; the clock ban is for what replays.
 #![allow(clippy::disallowed_methods)]
 
+mod attacks;
 mod bench;
 mod command;
 mod demo;
@@ -31,6 +32,9 @@ usage: cargo xtask <command>
   test [ARGS…]                     install what the tests need, then fmt, clippy and all tests;
                                    ARGS go to every `cargo test`. PSC_REQUIRE_LIVE=1 turns a
                                    skipped live test into a failure
+  attacks [--quick] [--only NAME] [--psc FILE] [--write]
+                                   attacks by nmap, hping3, dsniff and scapy in namespaces beside benign
+                                   twins: what the detectors find of them (testdata/attacks.md)
   bench [--rounds N] [--seconds N] [--only PART]
                                    what recording costs, bytes on disk, events per second
   oracle [DIR]                     compare psc's view of TCP with tshark's and tcptrace's on every
@@ -46,6 +50,7 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let result = match args.split_first() {
         Some((verb, rest)) => match verb.as_str() {
+            "attacks" => attacks::run(rest),
             "demo" => demo::run(rest),
             "test" => test::run(rest),
             "bench" => bench::run(rest),

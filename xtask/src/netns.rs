@@ -23,7 +23,11 @@ pub(crate) struct Netns {
 }
 
 impl Netns {
-    fn create(name: String) -> Result<Self> {
+    /// Makes one; a left-over of a killed run by that name goes first.
+    pub(crate) fn create(name: String) -> Result<Self> {
+        if Path::new("/run/netns").join(&name).exists() {
+            command::output(command::tool("ip").args(["netns", "del", &name]))?;
+        }
         command::output(command::tool("ip").args(["netns", "add", &name]))
             .context("cannot create a network namespace")?;
         let netns = Self { name };
@@ -51,7 +55,8 @@ impl Netns {
         Ok(command)
     }
 
-    fn ip(&self, args: &[&str]) -> Result<()> {
+    /// `ip -n NAME ARGS`.
+    pub(crate) fn ip(&self, args: &[&str]) -> Result<()> {
         command::output(command::tool("ip").args(["-n", &self.name]).args(args)).map(drop)
     }
 }

@@ -55,6 +55,15 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
             failed.push(part.join(" "));
         }
     }
+    if setup::is_root() && setup.can_build_live() {
+        println!("\n== cargo xtask attacks --quick");
+        let psc = crate::target(&root).join("debug/psc").display().to_string();
+        let quick = ["--quick".to_owned(), "--psc".to_owned(), psc];
+        if let Err(error) = crate::attacks::run(&quick) {
+            println!("{error:#}");
+            failed.push("cargo xtask attacks --quick".to_owned());
+        }
+    }
     println!("\nskipped: {}", tally.skipped.len());
     for line in &tally.skipped {
         println!("  {line}");

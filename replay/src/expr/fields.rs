@@ -8,6 +8,7 @@ use psc_formats::packet::{Network, Quoted, Transport};
 
 use super::subject::Subject;
 use crate::engine::Outcome;
+use crate::industrial::{Message, Protocol, messages};
 
 /// What a field's values are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -202,6 +203,22 @@ fn flag(s: &Subject<'_>, bit: u16) -> Option<Value<'static>> {
     s.tcp().map(|tcp| number(tcp.flags & bit != 0))
 }
 
+/// Whether a message of an industrial protocol that is whole in the packet passes; its function is told
+/// without `marked`, the bit that sets one kind of function apart, which the message must have.
+fn spoken(
+    s: &Subject<'_>,
+    protocol: Protocol,
+    marked: u16,
+    test: &mut dyn FnMut(&Message) -> bool,
+) -> bool {
+    let (Some(headers), Some(payload)) = (s.headers, s.payload()) else { return false };
+    let payload = &payload[..payload.len().min(headers.payload_len as usize)];
+    messages(headers, payload, protocol).iter().any(|message| {
+        message.function & 0x100 == marked
+            && test(&Message { function: message.function & !marked, ..*message })
+    })
+}
+
 macro_rules! fields {
     ($( $name:literal $kind:ident $unit:literal $max:expr, $scope:ident $doc:literal $how:ident $read:expr; )*) => {
         &[$( field($name, Type::$kind, $unit, $max, Scope::$scope, $doc, Read::$how($read)) ),*]
@@ -308,6 +325,18 @@ pub static FIELDS: &[Field] = fields! {
     "icmp.quoted.ipv6.dst" V6 "" 0, Headers "destination of the quoted IPv6 packet" One |s| quoted(s).filter(|q| q.tuple.dst.is_ipv6()).map(|q| Value::Address(q.tuple.dst));
     "icmp.quoted.srcport" Number "" U16, Headers "source port of the quoted packet" One |s| quoted(s).map(|q| number(q.tuple.sport));
     "icmp.quoted.dstport" Number "" U16, Headers "destination port of the quoted packet" One |s| quoted(s).map(|q| number(q.tuple.dport));
+    "modbus.func_code" Number "" U8, Headers "Modbus/TCP function, of each message whole in the packet" Any |s, test| spoken(s, Protocol::Modbus, 0, &mut |m| test(number(m.function)));
+    "modbus.reference_num" Number "" U16, Headers "first address asked for by Modbus/TCP" Any |s, test| spoken(s, Protocol::Modbus, 0, &mut |m| m.address.is_some_and(|(first, _)| test(number(first))));
+    "modbus.exception_code" Number "" U8, Headers "Modbus/TCP exception" Any |s, test| spoken(s, Protocol::Modbus, 0, &mut |m| m.refused.is_some_and(|code| test(number(code))));
+    "mbtcp.unit_id" Number "" U8, Headers "Modbus/TCP unit" Any |s, test| spoken(s, Protocol::Modbus, 0, &mut |m| test(number(m.unit)));
+    "dnp3.al.func" Number "" U8, Headers "DNP3 application function" Any |s, test| spoken(s, Protocol::Dnp3, 0, &mut |m| test(number(m.function)));
+    "s7comm.param.func" Number "" U8, Headers "S7comm job function" Any |s, test| spoken(s, Protocol::S7comm, 0, &mut |m| test(number(m.function)));
+    "enip.command" Number "" U16, Headers "EtherNet/IP encapsulation command" Any |s, test| spoken(s, Protocol::Enip, 0, &mut |m| test(number(m.function)));
+    "cip.service" Number "" U8, Headers "CIP service, without the bit that marks answers" Any |s, test| spoken(s, Protocol::Enip, 0x100, &mut |m| test(number(m.function)));
+    "iec60870_asdu.typeid" Number "" U8, Headers "IEC 60870-5-104 type" Any |s, test| spoken(s, Protocol::Iec104, 0, &mut |m| test(number(m.function)));
+    "iec60870_asdu.addr" Number "" U16, Headers "IEC 60870-5-104 common address" Any |s, test| spoken(s, Protocol::Iec104, 0, &mut |m| test(number(m.unit)));
+    "bacapp.confirmed_service" Number "" U8, Headers "BACnet confirmed service" Any |s, test| spoken(s, Protocol::Bacnet, 0, &mut |m| test(number(m.function)));
+    "bacapp.unconfirmed_service" Number "" U8, Headers "BACnet unconfirmed service" Any |s, test| spoken(s, Protocol::Bacnet, 0x100, &mut |m| test(number(m.function)));
     "malformed" Protocol "" 0, Headers "a header contradicts itself or the length" One |s| s.headers?.malformed.map(|_| number(1_u8));
     "arp.sender_differs" Bool "" 1, Headers "the Ethernet source is not the ARP sender" One |s| match (s.headers?.ethernet, s.headers?.network) { (Some(e), Network::Arp(a)) => Some(number(e.src != a.sender_mac)), _ => None };
 

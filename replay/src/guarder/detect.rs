@@ -2,20 +2,22 @@
 
 use std::net::IpAddr;
 
-use psc_formats::Manifest;
 use psc_formats::Tables;
 use psc_formats::event::DeviceId;
 use psc_formats::manifest::Origin;
-use psc_formats::packet::Headers;
+use psc_formats::packet::{Headers, Network, Transport};
+use psc_formats::{EventKind, Manifest};
 
+use crate::bounded::Bounded;
 use crate::engine::{ClosedJourney, JourneyId, Observer, Pass, Sighting, World};
 use crate::first_sight::{Direction, FirstSight};
+use crate::industrial::Baseline;
 use crate::view::Provenance;
 use crate::view::detect::{DetectView, Finding};
 
 use super::attempt::{Attempts, Change};
 use super::conversation::Conversations;
-use super::{arp, link, network, port_scan, syn_flood, transport};
+use super::{arp, industrial, link, network, port_scan, syn_flood, transport};
 
 /// What a detector is.
 #[derive(Clone, Copy, Debug)]
@@ -45,9 +47,7 @@ pub(super) struct Packet<'a> {
 impl<'a> Packet<'a> {
     /// Stored bytes behind the transport header (behind the fixed eight of ICMP).
     pub(super) fn payload(&self) -> &'a [u8] {
-        let from = usize::from(self.headers.payload_offset);
-        let rest = self.bytes.get(from..).unwrap_or(&[]);
-        &rest[..rest.len().min(self.headers.payload_len as usize)]
+        payload(self.headers, self.bytes)
     }
 
     /// Bytes of one IP packet on the wire.
@@ -79,6 +79,24 @@ impl<'a> Packet<'a> {
             flows,
         }
     }
+}
+
+/// What a detector that reads payload cannot see: recordings keep headers unless told otherwise.
+pub(super) fn needs_payload(manifest: &Manifest) -> String {
+    match (manifest.origin, manifest.snaplen) {
+        (Origin::Capture, _) => "what the capture's snap length cut off".to_owned(),
+        (Origin::Kernel | Origin::Merge, None) => String::new(),
+        (Origin::Kernel | Origin::Merge, _) => {
+            "payload that was not recorded: psc record keeps headers unless -s 0 says whole packets"
+                .to_owned()
+        }
+    }
+}
+
+/// See [`Packet::payload`].
+pub(crate) fn payload<'a>(headers: &Headers, bytes: &'a [u8]) -> &'a [u8] {
+    let rest = bytes.get(usize::from(headers.payload_offset)..).unwrap_or(&[]);
+    &rest[..rest.len().min(headers.payload_len as usize)]
 }
 
 /// What a detector may draw on when it concludes.
@@ -123,10 +141,65 @@ pub(super) trait Detector: std::fmt::Debug + Send {
     fn finish(&mut self, context: &Context<'_>) -> Vec<Finding>;
 }
 
+/// Both ends of a link may have been recorded: what was seen at several devices is told once, by the one
+/// that saw most.
+fn told_once(findings: &mut Vec<Finding>) {
+    let mut kept: Vec<(Finding, u64)> = Vec::new();
+    for finding in findings.drain(..) {
+        match kept.iter_mut().find(|(k, _)| k.id == finding.id && k.title == finding.title) {
+            Some((other, times)) => {
+                *times += 1;
+                if finding.packets > other.packets {
+                    *other = finding;
+                }
+            }
+            None => kept.push((finding, 1)),
+        }
+    }
+    findings.extend(kept.into_iter().map(|(mut finding, times)| {
+        if times > 1 {
+            finding.evidence.push(format!("{times} recorded devices or places saw it."));
+        }
+        finding
+    }));
+}
+
+/// Journeys whose last packet is remembered, to tell a next one that reuses the skb.
+const COUNTED: usize = 16_384;
+
+/// What sets one packet apart from the next and is not rewritten on the way: neither NAT nor routers nor
+/// segmentation offloads change it.
+fn signature(headers: &Headers) -> Option<u64> {
+    let network = match headers.network {
+        Network::Arp(arp) => [arp.sender.to_bits(), arp.target.to_bits(), u32::from(arp.opcode)],
+        Network::V4(ip) => {
+            [u32::from(ip.id), u32::from(ip.fragment_offset), u32::from(ip.protocol)]
+        }
+        Network::V6(ip) => {
+            let (id, offset, _) = ip.fragment.unwrap_or_default();
+            [id, u32::from(offset), u32::from(ip.protocol)]
+        }
+        Network::None => return None,
+    };
+    let transport = match headers.transport {
+        Transport::Tcp(tcp) => [tcp.seq, tcp.ack, u32::from(tcp.flags)],
+        Transport::Udp(udp) => [u32::from(udp.len), 0, 0],
+        Transport::Icmp(icmp) => [icmp.rest, u32::from(icmp.icmp_type), u32::from(icmp.code)],
+        Transport::Ports(..) | Transport::None => [0; 3],
+    };
+    // FNV-1a over words.
+    let words = network.into_iter().chain(transport);
+    Some(words.fold(0xcbf2_9ce4_8422_2325, |hash, word| {
+        (hash ^ u64::from(word)).wrapping_mul(0x0100_0000_01b3)
+    }))
+}
+
 /// Observes a pass and says what looks like an attack, and how sure that is.
 #[derive(Debug)]
 pub struct Detectors {
     once: FirstSight,
+    /// What was counted last of a journey, for packets that [`signature`] tells apart.
+    counted: Bounded<JourneyId, u64>,
     flows: Conversations,
     attempts: Attempts,
     changes: Vec<Change>,
@@ -142,18 +215,25 @@ impl Default for Detectors {
 impl Detectors {
     /// All detectors, having seen nothing.
     pub fn new() -> Self {
+        Self::against(None)
+    }
+
+    /// All detectors; industrial traffic is held against `baseline` where there is one.
+    pub fn against(baseline: Option<Baseline>) -> Self {
         let mut all: Vec<Box<dyn Detector>> = vec![Box::new(arp::Arp::default())];
         all.extend(link::detectors());
         all.extend(network::detectors());
         all.push(Box::new(port_scan::PortScan::default()));
         all.push(Box::new(syn_flood::SynFlood::default()));
         all.extend(transport::detectors());
+        all.push(Box::new(industrial::Industrial::against(baseline)));
         Self::of(all)
     }
 
     pub(super) fn of(running: Vec<Box<dyn Detector>>) -> Self {
         Self {
             once: FirstSight::default(),
+            counted: Bounded::new(COUNTED),
             flows: Conversations::default(),
             attempts: Attempts::default(),
             changes: Vec::new(),
@@ -174,7 +254,32 @@ impl Detectors {
             findings.extend(detector.finish(&context));
         }
         crate::view::detect::sort(&mut findings);
+        told_once(&mut findings);
         DetectView { provenance: pass.provenance.clone(), findings, detectors: ran }
+    }
+
+    /// The packet that this sighting is the one to count of.
+    ///
+    /// Frees without a tracepoint let one journey run on through packets that reuse its skb: where a
+    /// packet's own bytes tell it from the last one, it is counted for itself.
+    fn packet_of<'a>(&mut self, sighting: &Sighting<'a>) -> Option<(&'a Headers, Direction)> {
+        let first = self.once.packet(sighting);
+        if matches!(sighting.event.kind, EventKind::Captured { .. }) {
+            return first;
+        }
+        let seen = first.or_else(|| {
+            let direction = Direction::of(&sighting.event.kind).filter(|_| sighting.fresh)?;
+            Some((sighting.headers?, direction))
+        })?;
+        let (Some(journey), Some(signature)) = (sighting.journey, signature(seen.0)) else {
+            return first;
+        };
+        let last = self.counted.get_mut(&journey).copied();
+        if first.is_none() && (last.is_none() || last == Some(signature)) {
+            return None;
+        }
+        *self.counted.entry_or_forget(journey, || signature) = signature;
+        Some(seen)
     }
 
     fn tell_changes(&mut self) {
@@ -191,7 +296,7 @@ impl Observer for Detectors {
         for detector in &mut self.running {
             detector.sighting(world, sighting);
         }
-        let Some((headers, direction)) = self.once.packet(sighting) else { return };
+        let Some((headers, direction)) = self.packet_of(sighting) else { return };
         let event = sighting.event;
         let packet = Packet {
             at: event.at.0,

@@ -28,10 +28,10 @@ impl Exemplars {
 
 /// Packets that are evidence: when, how many, and the first few of them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Seen {
+pub(crate) struct Seen {
     first: Option<u64>,
     last: u64,
-    pub(super) packets: u64,
+    pub(crate) packets: u64,
     exemplars: Exemplars,
 }
 
@@ -40,14 +40,14 @@ impl Seen {
         self.at(packet.at, packet.journey);
     }
 
-    pub(super) fn at(&mut self, at: u64, journey: Option<JourneyId>) {
+    pub(crate) fn at(&mut self, at: u64, journey: Option<JourneyId>) {
         self.first.get_or_insert(at);
         self.last = self.last.max(at);
         self.packets += 1;
         self.exemplars.add(journey);
     }
 
-    pub(super) fn merge(&mut self, later: &Self) {
+    pub(crate) fn merge(&mut self, later: &Self) {
         self.first = match (self.first, later.first) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
@@ -59,11 +59,11 @@ impl Seen {
         }
     }
 
-    pub(super) fn first(&self) -> u64 {
+    pub(crate) fn first(&self) -> u64 {
         self.first.unwrap_or(0)
     }
 
-    pub(super) fn last(&self) -> u64 {
+    pub(crate) fn last(&self) -> u64 {
         self.last
     }
 }

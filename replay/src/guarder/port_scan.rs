@@ -38,10 +38,10 @@ const WINDOW_NS: u64 = 300_000_000_000;
 /// A slow scan (nmap -T1 waits 15 seconds between ports, -T0 five minutes) has as many targets within two
 /// hours, of which at most one in ten is there: over so long a time a working client finds more.
 const SLOW_WINDOW_NS: u64 = 7_200_000_000_000;
-const SLOW_WATCHED: usize = 4_096;
+const SLOW_WATCHED: usize = 1_024;
 
 /// (source, host) pairs and (source, port) pairs watched at once, each.
-const WATCHED: usize = 16_384;
+const WATCHED: usize = 4_096;
 
 /// Distinct ports or hosts remembered per pair.
 const DISTINCT: usize = 1_024;

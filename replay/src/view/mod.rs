@@ -8,11 +8,13 @@ pub mod analyze;
 pub mod detect;
 pub mod diagnose;
 pub mod diff;
+pub mod explain;
 pub mod info;
 pub mod live;
 pub mod locate;
 pub mod route;
 pub mod rules;
+pub mod suggest;
 pub mod tcp;
 pub mod trace;
 

@@ -26,7 +26,7 @@ const TARGETS: usize = 30;
 const TARGETS_BLIND: usize = 100;
 
 /// Askers watched at once, and addresses remembered of each.
-const ASKERS: usize = 4_096;
+const ASKERS: usize = 1_024;
 const REMEMBERED: usize = 1_024;
 
 #[derive(Debug)]

@@ -13,6 +13,8 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
+use psc_formats::Manifest;
+
 use super::{Link, Mac, link_of, mac_text};
 use crate::guarder::detect::{About, Context, Detector, Packet};
 use crate::guarder::evidence::{Distinct, Draft, Seen};
@@ -135,6 +137,10 @@ impl Detector for Dhcp {
                    subnet, and 64 or more clients a minute that discover and never request; silent \
                    on failover pairs, relays and an office switching on.",
         }
+    }
+
+    fn blind(&self, manifest: &Manifest) -> String {
+        super::super::detect::needs_payload(manifest)
     }
 
     fn packet(&mut self, packet: &Packet<'_>) {

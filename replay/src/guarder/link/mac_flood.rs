@@ -142,12 +142,13 @@ impl Detector for MacFlood {
                     id: "mac-flood",
                     severity: "high",
                     doubt: None,
-                    title: format!(
-                        "{} addresses sent one frame each, to addresses that nobody has.",
-                        wire.single
-                    ),
+                    title: "Ever new addresses send one frame each, to addresses that nobody has."
+                        .to_owned(),
                     evidence: vec![
-                        format!("{} of them in the worst ten seconds.", wire.peak),
+                        format!(
+                            "{} addresses, {} of them in the worst ten seconds.",
+                            wire.single, wire.peak
+                        ),
                         format!(
                             "Among the first: {}; {local} of these are locally administered, as \
                              random ones are.",

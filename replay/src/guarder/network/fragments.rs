@@ -29,7 +29,7 @@ const DATAGRAMS: usize = 8_192;
 const PIECES: usize = 64;
 const FLOOD_NS: u64 = 10_000_000_000;
 const BEGUN: u64 = 256;
-const HOSTS: usize = 4_096;
+const HOSTS: usize = 1_024;
 const PAIRS: usize = 4_096;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -9,6 +9,7 @@
 use std::net::IpAddr;
 
 use psc_formats::FiveTuple;
+use psc_formats::event::DeviceId;
 use psc_formats::packet::{Network, Transport};
 
 use crate::guarder::detect::{About, Context, Detector, Packet};
@@ -20,11 +21,13 @@ const WINDOW_NS: u64 = 10_000_000_000;
 const REQUESTS: u64 = 20;
 const REPLIES: u64 = 100;
 const REPLIERS: usize = 5;
-const HOSTS: usize = 4_096;
+const HOSTS: usize = 1_024;
 
 /// Requests to broadcast addresses in one host's name, and replies to it that it had not asked for.
 #[derive(Debug)]
 struct Bounced {
+    /// Where requests are counted: a bridge hands one broadcast to every port, and each may be recorded.
+    device: Option<DeviceId>,
     requests: u64,
     replies: u64,
     targets: Distinct<IpAddr>,
@@ -33,7 +36,13 @@ struct Bounced {
 
 impl Tally for Bounced {
     fn new() -> Self {
-        Self { requests: 0, replies: 0, targets: Distinct::new(256), repliers: Distinct::new(1024) }
+        Self {
+            device: None,
+            requests: 0,
+            replies: 0,
+            targets: Distinct::new(256),
+            repliers: Distinct::new(1024),
+        }
     }
     fn is_attack(&self) -> bool {
         self.requests >= REQUESTS || self.replies >= REPLIES && self.repliers.len() >= REPLIERS
@@ -88,7 +97,8 @@ impl Detector for Smurf {
         };
         if request && is_broadcast(packet, dst) {
             self.victims.of(src, packet.at).add(packet, |bounced| {
-                bounced.requests += 1;
+                let here = *bounced.device.get_or_insert(packet.device) == packet.device;
+                bounced.requests += u64::from(here);
                 bounced.targets.add(dst);
             });
         } else if reply && !dst.is_multicast() {

@@ -30,7 +30,7 @@ const LARGE: u64 = 200;
 const QUESTIONS: u64 = 50;
 const QUESTIONS_OBSOLETE: u64 = 10;
 const FACTOR: u64 = 5;
-const KEYS: usize = 8_192;
+const KEYS: usize = 2_048;
 
 /// (port, name, whether nobody asks it over UDP any more). Amplification factors are in TA14-017A.
 const SERVICES: &[(u16, &str, bool)] = &[
@@ -79,7 +79,7 @@ struct Unasked {
 
 impl Tally for Unasked {
     fn new() -> Self {
-        Self { datagrams: 0, bytes: 0, asked: 0, reflectors: Distinct::new(4_096) }
+        Self { datagrams: 0, bytes: 0, asked: 0, reflectors: Distinct::new(512) }
     }
     fn is_attack(&self) -> bool {
         let large = self.datagrams >= UNASKED && self.bytes >= self.datagrams * LARGE;

@@ -13,8 +13,8 @@
 
 use std::collections::VecDeque;
 
-use psc_formats::FiveTuple;
 use psc_formats::event::DeviceId;
+use psc_formats::{FiveTuple, Manifest};
 
 use crate::analyzer::tcp::SYN;
 use crate::bounded::Bounded;
@@ -62,6 +62,10 @@ impl Detector for ConflictingData {
             sees: "two segments of one connection at one sequence number with different bytes; \
                    silent on retransmissions, keep-alives and ports used again.",
         }
+    }
+
+    fn blind(&self, manifest: &Manifest) -> String {
+        super::super::detect::needs_payload(manifest)
     }
 
     fn packet(&mut self, packet: &Packet<'_>) {

@@ -22,7 +22,7 @@ use crate::view::detect::Finding;
 
 const WINDOW_NS: u64 = 10_000_000_000;
 const REQUESTS: u64 = 1_000;
-const HOSTS: usize = 4_096;
+const HOSTS: usize = 1_024;
 
 #[derive(Debug)]
 struct Messages {
@@ -35,7 +35,7 @@ struct Messages {
 
 impl Tally for Messages {
     fn new() -> Self {
-        Self { requests: 0, others: 0, bytes: 0, sources: Distinct::new(4_096), top: Top::new(32) }
+        Self { requests: 0, others: 0, bytes: 0, sources: Distinct::new(1_024), top: Top::new(32) }
     }
     fn is_attack(&self) -> bool {
         self.requests + self.others >= REQUESTS

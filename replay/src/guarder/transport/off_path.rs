@@ -30,7 +30,7 @@ use crate::view::detect::Finding;
 const GUESSES: usize = 3;
 const PROBES: u64 = 50;
 const SECOND_NS: u64 = 1_000_000_000;
-const FLOWS: usize = 16_384;
+const FLOWS: usize = 4_096;
 
 /// Guesses in one direction of a connection.
 #[derive(Debug)]
@@ -139,10 +139,10 @@ impl Detector for OffPath {
         };
         let seq = packet.headers.tcp().map_or(0, |tcp| tcp.seq);
         let guesses = self.flows.entry_or_forget(tuple, || Guesses {
-            resets: Distinct::new(4_096),
-            syns: Distinct::new(4_096),
-            data: Distinct::new(4_096),
-            acks: Distinct::new(4_096),
+            resets: Distinct::new(256),
+            syns: Distinct::new(256),
+            data: Distinct::new(256),
+            acks: Distinct::new(256),
             seen: Seen::default(),
             in_window: 0,
             second: packet.at,
@@ -211,8 +211,8 @@ impl OffPath {
             guess.is_some_and(|guess| ahead(number, guess).unsigned_abs() <= FAR)
         };
         if near(guesses.last_data, tcp.ack) || near(guesses.last_ack, tcp.seq) {
-            guesses.data = Distinct::new(4_096);
-            guesses.acks = Distinct::new(4_096);
+            guesses.data = Distinct::new(256);
+            guesses.acks = Distinct::new(256);
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::view::detect::Finding;
 
 const WINDOW_NS: u64 = 10_000_000_000;
 const STRAYS: u64 = 500;
-const HOSTS: usize = 8_192;
+const HOSTS: usize = 1_024;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Kind {
@@ -86,8 +86,8 @@ impl Tally for Strays {
             stray: 0,
             went_on: 0,
             known: 0,
-            sources: Distinct::new(4_096),
-            ports: Distinct::new(4_096),
+            sources: Distinct::new(1_024),
+            ports: Distinct::new(1_024),
             top: Top::new(32),
         }
     }

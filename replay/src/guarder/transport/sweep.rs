@@ -24,8 +24,8 @@ use crate::view::detect::Finding;
 const WINDOW_NS: u64 = 300_000_000_000;
 const PORTS: usize = 15;
 const HOSTS: usize = 25;
-const WATCHED: usize = 8_192;
-const REMEMBERED: usize = 2_048;
+const WATCHED: usize = 2_048;
+const REMEMBERED: usize = 512;
 
 /// What came of a bare ACK to one port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -32,7 +32,7 @@ const CONVERSATIONS: u64 = 500;
 const REFUSALS: u64 = 10;
 const DROPS: u64 = 500;
 const ONE: u64 = 50_000;
-const HOSTS: usize = 4_096;
+const HOSTS: usize = 1_024;
 
 #[derive(Debug)]
 struct Unanswered {
@@ -61,8 +61,8 @@ impl Tally for Unanswered {
             refusals: 0,
             drops: 0,
             conversations: 0,
-            ports: Distinct::new(4_096),
-            sources: Distinct::new(4_096),
+            ports: Distinct::new(1_024),
+            sources: Distinct::new(1_024),
             top: Top::new(32),
         }
     }
