@@ -9,6 +9,7 @@ pub(crate) mod diff;
 pub(crate) mod evidence;
 pub(crate) mod live;
 pub(crate) mod explain;
+pub(crate) mod expect;
 pub(crate) mod locate;
 pub(crate) mod probe;
 pub(crate) mod record;
@@ -16,7 +17,7 @@ pub(crate) mod values;
 
 pub(crate) use diagnose::DiagnoseArgs;
 pub(crate) use diff::DiffArgs;
-use evidence::{KeygenArgs, RedactArgs, SignArgs, VerifyArgs};
+use evidence::{KeygenArgs, MergeArgs, RedactArgs, SignArgs, VerifyArgs};
 pub(crate) use live::LiveArgs;
 pub(crate) use locate::{LocateArgs, PlacesArgs};
 pub(crate) use record::RecordArgs;
@@ -104,6 +105,8 @@ pub(crate) enum Verb {
     Slice(SliceArgs),
     /// Write a recording without addresses, names and payload, in which all else is as it was
     Redact(RedactArgs),
+    /// Put recordings of several hosts on one time line
+    Merge(MergeArgs),
     /// Show the path of each packet through the stack, and the path graph
     Trace(TraceArgs),
     /// Show volume, latency by layer, drops with reason and place, and flows
@@ -114,6 +117,8 @@ pub(crate) enum Verb {
     Locate(Box<LocateArgs>),
     /// Compare two recordings: new drops, changed paths, steps whose time moved
     Diff(DiffArgs),
+    /// Hold a recording against a file of expectations, for pipelines
+    Test(Box<expect::TestArgs>),
     /// Write one self-contained HTML report
     Report(ReportArgs),
     /// Look for attacks and misconfigurations

@@ -4,11 +4,14 @@ use std::path::Path;
 
 use psc_formats::open::open;
 use psc_replay::diff::{self, Options, Profile, Side};
+use psc_replay::expect::{Gate, check_gates};
+use psc_replay::view::check::CheckView;
 use psc_replay::view::diff::DiffView;
 use psc_reports::text;
 
 use crate::Verdict;
-use crate::cli::DiffArgs;
+use crate::cli::{DiffArgs, TextFormat};
+use crate::expect::publish;
 use crate::output::{Console, is_dash};
 use crate::replay::print;
 use crate::source::replay;
@@ -17,7 +20,23 @@ use crate::source::replay;
 pub(crate) fn run(args: &DiffArgs, console: Console) -> anyhow::Result<Verdict> {
     let view = view(args, console)?;
     print(console, args.format, args.output.as_deref(), "diff", &view, text::diff)?;
-    Ok(Verdict::Clean)
+    if args.gate.is_empty() {
+        return Ok(Verdict::Clean);
+    }
+    publish(&args.results, &gated(args, &view, console)?)
+}
+
+/// The gates checked; in text, after the difference that they are about.
+fn gated(args: &DiffArgs, view: &DiffView, console: Console) -> anyhow::Result<CheckView> {
+    let checked = check_gates(&args.gate, view);
+    // One JSON document at a time: there the exit status and the files say it.
+    if args.format == TextFormat::Text {
+        let output = args.output.as_deref().filter(|path| is_dash(path));
+        if args.output.is_none() || output.is_some() {
+            print(console, args.format, output, "gate", &checked, text::check)?;
+        }
+    }
+    Ok(checked)
 }
 
 /// The difference.
@@ -36,6 +55,9 @@ pub(crate) fn view(args: &DiffArgs, console: Console) -> anyhow::Result<DiffView
         let replayed = replay(input, &args.select, console, &mut [&mut profile])?;
         anyhow::Ok(Side { manifest: replayed.manifest, pass: replayed.pass, profile })
     };
-    let options = Options { threshold: args.threshold.0, limit: args.limit, ..Options::default() };
+    // A gate must be told of every move that it bounds.
+    let threshold = args.gate.iter().filter_map(Gate::threshold).fold(args.threshold.0, f64::min);
+    let limit = if args.gate.is_empty() { args.limit } else { usize::MAX };
+    let options = Options { threshold, limit, ..Options::default() };
     Ok(diff::compare(side(&args.base)?, side(&args.new)?, &options))
 }

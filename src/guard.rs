@@ -23,7 +23,7 @@ pub(crate) fn check(args: &CheckArgs, console: Console) -> anyhow::Result<Verdic
         return Ok(Verdict::Clean);
     };
     let view = load(path, console)?.check(&source::name(path));
-    print(console, args.format, None, "check", &view, text::check)?;
+    print(console, args.format, None, "rule-check", &view, text::rule_check)?;
     Ok(Verdict::Clean)
 }
 

@@ -6,6 +6,7 @@ mod diagnose;
 mod diff;
 mod evidence;
 mod explain;
+mod expect;
 mod export;
 mod guard;
 mod import;
@@ -14,6 +15,7 @@ mod inspect;
 mod live;
 mod llm;
 mod locate;
+mod merge;
 mod output;
 #[cfg(all(feature = "probe", unix))]
 mod probe;
@@ -103,11 +105,13 @@ fn dispatch(cli: Cli) -> anyhow::Result<Verdict> {
         Verb::Sign(args) => evidence::sign(&args),
         Verb::Recover(args) => inspect::recover(&args),
         Verb::Slice(args) => inspect::slice(&args, console),
+        Verb::Merge(args) => merge::run(&args, console),
         Verb::Redact(args) => redact::run(&args, console),
         Verb::Analyze(args) => replay::analyze(&args, console),
         Verb::Locate(args) => locate::run(&args, console),
         Verb::Trace(args) => replay::trace(&args, console),
         Verb::Diagnose(args) => diagnose::run(&args, console),
+        Verb::Test(args) => expect::run(&args, console),
         Verb::Diff(args) => diff::run(&args, console),
         Verb::Report(args) => replay::report(&args, console),
         Verb::Guard(args) => match args.verb {

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-const VERBS: [&[&str]; 20] = [
+const VERBS: [&[&str]; 22] = [
     &["record"],
     &["import"],
     &["export"],
@@ -16,6 +16,8 @@ const VERBS: [&[&str]; 20] = [
     &["recover"],
     &["slice"],
     &["redact"],
+    &["merge"],
+    &["test"],
     &["trace"],
     &["analyze"],
     &["locate"],

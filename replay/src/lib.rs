@@ -6,6 +6,7 @@ pub mod census;
 pub mod diagnosis;
 pub mod diff;
 pub mod engine;
+pub mod expect;
 pub mod expr;
 mod first_sight;
 pub mod guarder;
@@ -13,6 +14,7 @@ pub mod industrial;
 pub mod journey;
 pub mod layers;
 pub mod locator;
+pub mod merge;
 pub mod order;
 #[cfg(test)]
 mod sample;

@@ -11,6 +11,7 @@
 //! - Colour never carries meaning alone: a word or a shape says the same.
 //! - What a limit leaves out is said, with its number and the command that shows it.
 
+pub mod ci;
 pub mod escape;
 pub mod html;
 pub mod json;

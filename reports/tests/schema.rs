@@ -14,15 +14,16 @@ use std::path::{Path, PathBuf};
 use psc_replay::view::SCHEMA;
 use serde_json::{Map, Value, json};
 
-const VIEWS: [(&str, &str); 11] = [
+const VIEWS: [(&str, &str); 12] = [
     ("trace", "TraceView"),
     ("analyze", "AnalyzeView"),
     ("locate", "LocateView"),
     ("detect", "DetectView"),
     ("diagnose", "DiagnoseView"),
     ("info", "InfoView"),
+    ("test", "CheckView"),
     ("diff", "DiffView"),
-    ("check", "CheckView"),
+    ("rule-check", "RuleCheckView"),
     ("rule-replay", "RuleReplayView"),
     ("explain", "ExplainView"),
     ("suggest", "SuggestView"),
@@ -282,9 +283,10 @@ fn printed(kind: &str) -> Value {
         "locate" => psc_reports::json(kind, &fixtures::locate()),
         "detect" => psc_reports::json(kind, &fixtures::detect()),
         "diagnose" => psc_reports::json(kind, &fixtures::diagnose()),
+        "test" => psc_reports::json(kind, &fixtures::checks()),
         "info" => psc_reports::json(kind, &fixtures::info()),
         "diff" => psc_reports::json(kind, &fixtures::diff()),
-        "check" => psc_reports::json(kind, &fixtures::check()),
+        "rule-check" => psc_reports::json(kind, &fixtures::rule_check()),
         "rule-replay" => psc_reports::json(kind, &fixtures::rule_replay()),
         "explain" => psc_reports::json(kind, &fixtures::explain()),
         "suggest" => psc_reports::json(kind, &fixtures::suggest()),

@@ -23,7 +23,7 @@ fn draw(view: &str, style: Style) -> String {
         "diagnose" => text::diagnose(&fixtures::diagnose(), style, &mut out),
         "info" => text::info(&fixtures::info(), style, &mut out),
         "diff" => text::diff(&fixtures::diff(), style, &mut out),
-        "check" => text::check(&fixtures::check(), style, &mut out),
+        "rule-check" => text::rule_check(&fixtures::rule_check(), style, &mut out),
         "rule-replay" => text::rule_replay(&fixtures::rule_replay(), style, &mut out),
         "explain" => text::explain(&fixtures::explain(), style, &mut out),
         "suggest" => text::suggest(&fixtures::suggest(), style, &mut out),
@@ -34,7 +34,7 @@ fn draw(view: &str, style: Style) -> String {
 }
 
 const VIEWS: [&str; 11] = [
-    "trace", "analyze", "locate", "detect", "diagnose", "info", "diff", "check", "rule-replay",
+    "trace", "analyze", "locate", "detect", "diagnose", "info", "diff", "rule-check", "rule-replay",
     "explain", "suggest",
 ];
 
@@ -50,7 +50,7 @@ fn texts_are_as_reviewed() {
 #[test]
 fn first_line_says_how_complete() {
     // A rule file is no recording.
-    for view in VIEWS.into_iter().filter(|view| *view != "check") {
+    for view in VIEWS.into_iter().filter(|view| *view != "rule-check") {
         for width in [0, 80] {
             let text = draw(view, Style { color: false, width });
             let first = text.lines().next().unwrap_or_default();

@@ -5,6 +5,9 @@ use std::str::FromStr;
 
 use clap::Args;
 
+use psc_replay::expect::Gate;
+
+use super::expect::Results;
 use super::{Select, TextFormat};
 
 /// `psc diff`.
@@ -13,6 +16,7 @@ use super::{Select, TextFormat};
 Examples:
   psc diff before.psc after.psc
   psc diff before.psc after.psc -f 'tcp.port == 443' --threshold 25%
+  psc diff before.psc after.psc --gate 'p99<+10%' --gate 'drops<=base'
   psc diff before.psc after.psc --format json | jq '.steps[] | select(.change == \"slower\")'
 
 Only probes that both recordings have are compared. What may be chance is said to be; the noise between \
@@ -34,6 +38,11 @@ pub(crate) struct DiffArgs {
     /// File to write instead of standard output
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
+    /// Bound that must hold, else exit status 1: p99<+10%, drops<=base, new_drops==0 (repeat for several)
+    #[arg(long, value_name = "GATE")]
+    pub(crate) gate: Vec<Gate>,
+    #[command(flatten)]
+    pub(crate) results: Results,
     #[command(flatten)]
     pub(crate) select: Select,
 }

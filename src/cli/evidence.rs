@@ -114,6 +114,30 @@ pub(crate) struct RedactArgs {
     pub(crate) format: TextFormat,
 }
 
+/// `psc merge`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  psc merge client.psc server.psc -o both.psc
+
+Times are those of the first recording's clock. A packet that two recordings saw was received after it was sent: that \
+bounds how far their clocks are apart, and the bounds are shown and kept as a notice. Between them what the clocks say \
+of UTC is taken. A packet that left one host and came to another is joined there.")]
+pub(crate) struct MergeArgs {
+    /// Recordings, two or more; the first one's clock counts
+    #[arg(required = true, num_args = 1.., value_name = "FILE")]
+    pub(crate) inputs: Vec<PathBuf>,
+    /// Recording to write
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// Replace the output if it exists
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Output format of the summary
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) format: TextFormat,
+}
+
 fn kept_payload(text: &str) -> Result<KeptPayload, String> {
     let bad = || format!("`{text}` is no payload: write tcp/443, udp/161 or tcp/502=12");
     let (what, bytes) = match text.split_once('=') {

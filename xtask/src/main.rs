@@ -10,7 +10,9 @@ mod attacks;
 mod bench;
 mod command;
 mod demo;
+mod faults;
 mod golden;
+mod hostile;
 mod interrupt;
 mod kernels;
 mod netns;
@@ -43,6 +45,12 @@ usage: cargo xtask <command>
                                    what rules cost a packet
   golden [NAME…]                   record testdata/recordings (and captures) anew; then look at
                                    what changes with UPDATE_GOLDEN=1 cargo test --test golden
+  faults [--write]                 disk full, kill -9, a full ring and others while recording: promised and
+                                   measured (--write: into docs/faults.md)
+  fuzz [--seconds N] [--target NAME] [--seed N]
+                                   the fuzz targets in release, a minute each
+  corpus DIR                       every capture below DIR through every reading verb, with bounded
+                                   memory and time
   kernels [6.1 6.12] [TEST…]       the capture tests on Debian's stock kernels, under emulation
 ";
 
@@ -56,6 +64,9 @@ fn main() -> ExitCode {
             "bench" => bench::run(rest),
             "oracle" => oracle::run(rest),
             "golden" => golden::run(rest),
+            "faults" => faults::run(rest),
+            "fuzz" => hostile::fuzz(rest),
+            "corpus" => hostile::corpus(rest),
             "kernels" => kernels::run(rest),
             #[cfg(feature = "measure")]
             "bench-inside" => bench::run_inside(rest),

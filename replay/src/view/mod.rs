@@ -5,6 +5,7 @@
 //! the way they are to be shown, with every tie broken, so that output never depends on threads.
 
 pub mod analyze;
+pub mod check;
 pub mod detect;
 pub mod diagnose;
 pub mod diff;

@@ -6,7 +6,7 @@ use super::Provenance;
 
 /// What `psc guard check` shows.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct CheckView {
+pub struct RuleCheckView {
     /// The rule file.
     pub file: String,
     /// Its rules, in order.

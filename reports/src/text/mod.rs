@@ -5,6 +5,7 @@
 //! so that they can be typed back as `-t`.
 
 mod analyze;
+mod check;
 mod detect;
 mod diagnose;
 mod diff;
@@ -24,6 +25,7 @@ use std::fmt::{self, Write};
 use psc_replay::view::Provenance;
 
 pub use analyze::analyze;
+pub use check::check;
 pub use detect::detect;
 pub use diagnose::{diagnose, rules};
 pub use diff::diff;
@@ -31,7 +33,7 @@ pub use explain::explain;
 pub use info::info;
 pub use live::{live, live_line};
 pub use locate::locate;
-pub use rules::{check, rule_replay};
+pub use rules::{rule_check, rule_replay};
 pub use suggest::suggest;
 pub use tcp::connection;
 pub use trace::trace;

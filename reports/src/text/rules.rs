@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use psc_replay::view::rules::{CheckView, RuleOutcome, RuleReplayView};
+use psc_replay::view::rules::{RuleCheckView, RuleOutcome, RuleReplayView};
 
 use super::table::{Table, number, short, words};
 use super::{Ink, Style, heading, or_dash, preamble, wrap};
@@ -10,7 +10,7 @@ use crate::escape;
 use crate::units;
 
 /// Each rule as psc understood it, and whether the kernel can decide it.
-pub fn check(view: &CheckView, style: Style, out: &mut impl Write) -> fmt::Result {
+pub fn rule_check(view: &RuleCheckView, style: Style, out: &mut impl Write) -> fmt::Result {
     let file = escape::terminal(&view.file);
     let rules = units::counted(view.rules.len() as u64, "rule", "rules");
     writeln!(out, "{file}: {rules}, no errors")?;

@@ -1,12 +1,14 @@
 //! `cargo xtask bench`: what psc costs and how fast it is, on this machine, with the raw numbers.
 //!
 //! Its parts: the cost of recording (paired and interleaved, so that a machine that drifts does not
-//! favour one condition), bytes on disk, events per second, what locating adds to reading, and what
-//! rules cost a packet. A part that cannot run here says why.
+//! favour one condition), bytes on disk, events per second, what locating adds to reading, what
+//! rules cost a packet, and what verifying and slicing cost beside reading. A part that cannot run here says why.
 
 mod cost;
 #[cfg(feature = "measure")]
 mod empty;
+#[cfg(feature = "measure")]
+mod evidence;
 #[cfg(feature = "measure")]
 mod locate;
 mod machine;
@@ -27,7 +29,7 @@ use crate::setup::{self, Purpose};
 use crate::{Options, command, interrupt};
 
 /// What `--only` takes.
-const PARTS: [&str; 5] = ["cost", "size", "speed", "locate", "rules"];
+const PARTS: [&str; 6] = ["cost", "size", "speed", "locate", "rules", "evidence"];
 
 /// How much to measure.
 struct Plan {
@@ -111,6 +113,11 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     if wanted("rules") {
         say(&mut text, &command::output(&mut plan.inside("rules"))?)?;
     }
+    if wanted("evidence") {
+        let own = root.join("testdata/recordings/demo.psc");
+        let mut inside = plan.inside("evidence");
+        say(&mut text, &command::output(inside.arg(own).arg(&plan.folder))?)?;
+    }
     let table = plan.folder.join("bench.md");
     std::fs::write(&table, text).with_context(|| format!("cannot write {}", table.display()))?;
     println!("Written to {}, raw numbers beside it.", table.display());
@@ -127,6 +134,10 @@ pub(crate) fn run_inside(args: &[String]) -> Result<()> {
             print!("{}", rules::measure()?);
             Ok(())
         }
+        Some((what, [recording, folder])) if what == "evidence" => {
+            print!("{}", evidence::measure(Path::new(recording), Path::new(folder))?);
+            Ok(())
+        }
         Some((what, recordings)) if what == "speed" => {
             let recordings: Vec<PathBuf> = recordings.iter().map(PathBuf::from).collect();
             print!("{}", speed::measure(&recordings)?);
@@ -136,7 +147,9 @@ pub(crate) fn run_inside(args: &[String]) -> Result<()> {
             print!("{}", locate::measure(Path::new(folder))?);
             Ok(())
         }
-        _ => bail!("bench-inside speed RECORDING… | locate FOLDER | empty | rules"),
+        _ => bail!(
+            "bench-inside speed RECORDING… | locate FOLDER | evidence RECORDING FOLDER | empty | rules"
+        ),
     }
 }
 

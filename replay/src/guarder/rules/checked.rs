@@ -3,13 +3,13 @@
 use psc_formats::guard::{Behaviour, Unit};
 
 use super::{Compiled, Condition, Rule, RuleSet};
-use crate::view::rules::{CheckView, CheckedRule};
+use crate::view::rules::{RuleCheckView, CheckedRule};
 
 impl RuleSet {
     /// What each rule was understood as.
-    pub fn check(&self, file: &str) -> CheckView {
+    pub fn check(&self, file: &str) -> RuleCheckView {
         let rules = self.file.rules.iter().zip(&self.compiled);
-        CheckView {
+        RuleCheckView {
             file: file.to_owned(),
             rules: rules.map(|(rule, compiled)| checked(rule, compiled)).collect(),
             never_block: self.file.never_block.len(),

@@ -1,0 +1,199 @@
+//! What hostile input is given to: one function for each thing that reads it. Used by the libFuzzer targets
+//! beside this file and, on stable Rust, by `tests/fuzz.rs`.
+//!
+//! A target must not panic, must end, and must not take memory that its input does not warrant.
+
+use std::hint::black_box;
+use std::io::Cursor;
+
+use psc_formats::archive::{self, Input};
+use psc_formats::custody::{PublicKey, SecretKey, Statement};
+use psc_formats::event::{DeviceId, LinkType};
+use psc_formats::manifest::Probe;
+use psc_formats::redact::{Options, Redactor};
+use psc_formats::{
+    Batch, Context, Event, EventKind, EventSource, Gso, Manifest, Ns, PacketRef, ProbeId, Progress,
+    SkbAddr, SockId, SourceError, Stack, open,
+};
+use psc_replay::analyzer::Analyzer;
+use psc_replay::engine::{self, Selection};
+use psc_replay::expect::{Expectant, Expectations, Gate};
+use psc_replay::expr::Expr;
+use psc_replay::guarder::Detectors;
+use psc_replay::locator::Locator;
+use psc_replay::tracer::{TraceOptions, Tracer};
+
+/// Name and function.
+pub(crate) type Target = (&'static str, fn(&[u8]));
+
+/// All of them.
+pub(crate) const TARGETS: [Target; 6] = [
+    ("archive", archive_reader),
+    ("capture", capture_reader),
+    ("packet", packet_decoder),
+    ("replay", replay),
+    ("expression", expression),
+    ("statements", statements),
+];
+
+/// The archive reader, and everything that walks frames.
+pub(crate) fn archive_reader(data: &[u8]) {
+    let input = || Input::bytes(data.to_vec(), "fuzz");
+    if let Ok(mut reader) = archive::Reader::from_bytes(data.to_vec(), "fuzz") {
+        drain(&mut reader);
+    }
+    let _ = black_box(archive::verify(input()));
+    let _ = black_box(archive::info(input()));
+    let _ = black_box(archive::recover(input(), Vec::new()));
+    let _ = archive::slice(input(), Ns(10)..Ns(1 << 40), "", |_, _| true, Vec::new());
+    // As a stream, of which nothing is known but what has come.
+    if let Ok(mut reader) = archive::Reader::from_stream(Cursor::new(data.to_vec()), "fuzz") {
+        drain(&mut reader);
+    }
+}
+
+/// Whatever a file may be: pcap, pcapng, an archive, compressed.
+pub(crate) fn capture_reader(data: &[u8]) {
+    if let Ok(mut source) = open::from_stream(Box::new(Cursor::new(data.to_vec())), "fuzz") {
+        drain(&mut *source);
+    }
+}
+
+fn drain(source: &mut dyn EventSource) {
+    let mut batch = Batch::default();
+    loop {
+        batch.clear();
+        match source.fill(&mut batch) {
+            Ok(Progress::End) | Err(_) => return,
+            Ok(Progress::More | Progress::Idle) => {
+                black_box(&batch);
+            }
+        }
+    }
+}
+
+/// The link type and wire length that the first bytes stand for, and the rest.
+fn packet(data: &[u8]) -> Option<(LinkType, u32, &[u8])> {
+    let (head, bytes) = data.split_at_checked(3)?;
+    let links = [0, 1, 12, 101, 108, 113, 228, 229, 276, 147];
+    let link = LinkType(links[usize::from(head[0]) % links.len()]);
+    let extra = u32::from(u16::from_le_bytes([head[1], head[2]]));
+    Some((link, bytes.len() as u32 + extra, bytes))
+}
+
+/// The packet decoder, its summary and fingerprint, and redaction.
+pub(crate) fn packet_decoder(data: &[u8]) {
+    let Some((link, len, bytes)) = packet(data) else { return };
+    let headers = psc_formats::packet::decode(link, bytes, len);
+    black_box(psc_formats::packet::summary(&headers));
+    black_box(psc_formats::packet::fingerprint(bytes));
+    let mut batch = Batch { bytes: bytes.to_vec(), ..Batch::default() };
+    batch.events.push(captured(0, link, 0, bytes.len(), len));
+    Redactor::new(&[1; 32], Options::default()).batch(&mut batch);
+    assert_eq!(batch.bytes.len(), bytes.len(), "redaction keeps lengths");
+    let after = psc_formats::packet::decode(link, &batch.bytes, len);
+    assert_eq!(headers.transport_offset, after.transport_offset, "redaction keeps structure");
+}
+
+fn captured(number: u64, link: LinkType, offset: usize, caplen: usize, len: u32) -> Event {
+    Event {
+        at: Ns(1_000_000 + number * 1_000),
+        cpu: 0,
+        seq: number,
+        probe: ProbeId(0),
+        skb: SkbAddr(0),
+        sock: SockId(0),
+        device: DeviceId(0),
+        iif: 0,
+        len,
+        gso: Gso::default(),
+        stack: Stack::default(),
+        context: Context::Unknown,
+        packet: Some(PacketRef { offset: offset as u32, caplen: caplen as u32, len, link }),
+        content: 0,
+        kind: EventKind::Captured { direction: 0 },
+    }
+}
+
+/// Packets one after the other, each with a length before it.
+struct Packets {
+    manifest: Manifest,
+    batch: Option<Batch>,
+}
+
+impl EventSource for Packets {
+    fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    fn fill(&mut self, batch: &mut Batch) -> Result<Progress, SourceError> {
+        if let Some(all) = self.batch.take() {
+            *batch = all;
+        }
+        Ok(Progress::End)
+    }
+}
+
+/// Every detector, every dissector, every view: whole conversations of hostile packets.
+pub(crate) fn replay(data: &[u8]) {
+    let mut batch = Batch::default();
+    let mut rest = data;
+    while let Some((head, after)) = rest.split_at_checked(2) {
+        let len = usize::from(u16::from_le_bytes([head[0], head[1]])).min(after.len());
+        let (bytes, after) = after.split_at(len);
+        rest = after;
+        let number = batch.events.len() as u64;
+        let offset = batch.bytes.len();
+        batch.bytes.extend_from_slice(bytes);
+        batch.events.push(captured(number, LinkType::ETHERNET, offset, len, len as u32));
+    }
+    batch.complete_to = Some(Ns(u64::MAX));
+    let manifest = Manifest { probes: vec![Probe::default()], ..Manifest::default() };
+    let mut source = Packets { manifest: manifest.clone(), batch: Some(batch) };
+    let mut tracer = Tracer::new(TraceOptions::default());
+    let (mut analyzer, mut locator) = (Analyzer::default(), Locator::default());
+    let mut detectors = Detectors::new();
+    let pass = engine::run(
+        &mut source,
+        &Selection::default(),
+        &mut [&mut tracer, &mut analyzer, &mut locator, &mut detectors],
+    )
+    .expect("packets at hand cannot fail to be read");
+    black_box(tracer.finish(&manifest, &pass));
+    black_box(analyzer.finish(&manifest, &pass));
+    black_box(locator.finish(&manifest, &pass));
+    black_box(detectors.finish(&manifest, &pass));
+}
+
+/// The expression parser: what it takes, it takes again as it shows it.
+pub(crate) fn expression(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    match Expr::parse(&text) {
+        Ok(expr) => {
+            let shown = expr.to_string();
+            let again = Expr::parse(&shown).expect("what is shown can be typed");
+            assert_eq!(again.to_string(), shown);
+        }
+        Err(error) => {
+            black_box(error.underlined());
+        }
+    }
+}
+
+/// Files that people write: expectations, gates, keys, statements.
+pub(crate) fn statements(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    if let Ok(file) = toml::from_str::<Expectations>(&text) {
+        let _ = black_box(Expectant::new(&file, &[]).err());
+    }
+    for line in text.lines() {
+        let _ = black_box(line.parse::<Gate>());
+    }
+    if let Ok(statements) = Statement::parse_all(&text) {
+        let shown: Vec<String> = statements.iter().map(ToString::to_string).collect();
+        let again = Statement::parse_all(&shown.join("\n")).expect("what is shown can be read");
+        assert_eq!(again, statements);
+    }
+    let _ = black_box(SecretKey::from_pem(&text).is_ok());
+    let _ = black_box(PublicKey::from_text(&text).is_ok());
+}
