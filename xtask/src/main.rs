@@ -37,12 +37,11 @@ usage: cargo xtask <command>
   attacks [--quick] [--only NAME] [--psc FILE] [--write]
                                    attacks by nmap, hping3, dsniff and scapy in namespaces beside benign
                                    twins: what the detectors find of them (testdata/attacks.md)
-  bench [--rounds N] [--seconds N] [--only PART]
-                                   what recording costs, bytes on disk, events per second
+  bench [--rounds N] [--seconds N] [--only PART] [--captures DIR]
+                                   what recording costs, bytes on disk, events per second, offline
+                                   speed against tcptrace and tshark (on copies of DIR's packets)
   oracle [DIR]                     compare psc's view of TCP with tshark's and tcptrace's on every
                                    capture below DIR [default: testdata/captures]
-                                   what recording costs, bytes on disk, events per second,
-                                   what rules cost a packet
   golden [NAME…]                   record testdata/recordings (and captures) anew; then look at
                                    what changes with UPDATE_GOLDEN=1 cargo test --test golden
   faults [--write]                 disk full, kill -9, a full ring and others while recording: promised and

@@ -2,7 +2,8 @@
 //!
 //! Its parts: the cost of recording (paired and interleaved, so that a machine that drifts does not
 //! favour one condition), bytes on disk, events per second, what locating adds to reading, what
-//! rules cost a packet, and what verifying and slicing cost beside reading. A part that cannot run here says why.
+//! rules cost a packet, what verifying and slicing cost beside reading, and
+//! offline speed against tcptrace, tshark and the machine's limit. A part that cannot run here says why.
 
 mod cost;
 #[cfg(feature = "measure")]
@@ -12,6 +13,8 @@ mod evidence;
 #[cfg(feature = "measure")]
 mod locate;
 mod machine;
+#[cfg(feature = "measure")]
+mod offline;
 #[cfg(feature = "measure")]
 mod rules;
 mod size;
@@ -29,7 +32,7 @@ use crate::setup::{self, Purpose};
 use crate::{Options, command, interrupt};
 
 /// What `--only` takes.
-const PARTS: [&str; 6] = ["cost", "size", "speed", "locate", "rules", "evidence"];
+const PARTS: [&str; 7] = ["cost", "size", "speed", "locate", "rules", "evidence", "offline"];
 
 /// How much to measure.
 struct Plan {
@@ -59,14 +62,16 @@ impl Plan {
 
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let (mut rounds, mut seconds, mut only) = (10, 3.0, String::new());
+    let mut captures = None;
     let mut options = Options::new(args);
     while let Some(name) = options.name() {
         match name {
             "--rounds" => rounds = options.value(name)?,
             "--seconds" => seconds = options.value(name)?,
             "--only" => only = options.value(name)?,
+            "--captures" => captures = Some(options.value::<PathBuf>(name)?),
             other => bail!(
-                "bench has no option '{other}'; it has --rounds N, --seconds N and \
+                "bench has no option '{other}'; it has --rounds N, --seconds N, --captures DIR and \
                  --only {}",
                 PARTS.join("|")
             ),
@@ -118,6 +123,12 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         let mut inside = plan.inside("evidence");
         say(&mut text, &command::output(inside.arg(own).arg(&plan.folder))?)?;
     }
+    if wanted("offline") {
+        let mut own = plan.inside("offline");
+        own.arg(captures.unwrap_or_else(|| root.join("testdata/captures")));
+        own.arg(&plan.psc).arg(&plan.folder);
+        say(&mut text, &command::output(&mut own)?)?;
+    }
     let table = plan.folder.join("bench.md");
     std::fs::write(&table, text).with_context(|| format!("cannot write {}", table.display()))?;
     println!("Written to {}, raw numbers beside it.", table.display());
@@ -147,8 +158,14 @@ pub(crate) fn run_inside(args: &[String]) -> Result<()> {
             print!("{}", locate::measure(Path::new(folder))?);
             Ok(())
         }
+        Some((what, [from, psc, folder])) if what == "offline" => {
+            let [from, psc, folder] = [from, psc, folder].map(Path::new);
+            print!("{}", offline::measure(psc, from, folder)?);
+            Ok(())
+        }
         _ => bail!(
-            "bench-inside speed RECORDING… | locate FOLDER | evidence RECORDING FOLDER | empty | rules"
+            "bench-inside speed RECORDING… | locate FOLDER | evidence RECORDING FOLDER | \
+             offline CAPTURES PSC FOLDER | empty | rules"
         ),
     }
 }
