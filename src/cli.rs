@@ -334,6 +334,7 @@ pub(crate) enum TraceFigure {
 Examples:
   psc analyze web.psc
   psc analyze web.psc -f 'tcp.port == 80' -t 1s..2s
+  psc analyze web.psc --by process         who talks most
   psc analyze web.psc --flow 3             one connection: retransmissions with their reason, RTT
   psc analyze web.psc --format json | jq '.drops'")]
 pub(crate) struct AnalyzeArgs {
@@ -342,6 +343,9 @@ pub(crate) struct AnalyzeArgs {
     /// Flows to show; the rest is counted
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub(crate) limit: usize,
+    /// Show totals by this key instead, most bytes first
+    #[arg(long, value_name = "KEY", conflicts_with = "flow")]
+    pub(crate) by: Option<BreakdownKey>,
     /// Show this connection alone, by its number, with every judgement about its TCP segments
     #[arg(long, value_name = "N")]
     pub(crate) flow: Option<u64>,
@@ -356,6 +360,43 @@ pub(crate) struct AnalyzeArgs {
     pub(crate) output: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) select: Select,
+}
+
+/// Keys of `psc analyze --by`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BreakdownKey {
+    /// Connection, originator first
+    Flow,
+    /// Network device
+    Interface,
+    /// Process that owns a socket
+    Process,
+    /// cgroup, or container
+    Cgroup,
+    /// Network namespace
+    Netns,
+    /// Reason of kernel drops
+    DropReason,
+    /// Address, of either end
+    Peer,
+    /// Port of the responder
+    Port,
+}
+
+impl BreakdownKey {
+    /// As the view calls it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Flow => "flow",
+            Self::Interface => "interface",
+            Self::Process => "process",
+            Self::Cgroup => "cgroup",
+            Self::Netns => "netns",
+            Self::DropReason => "drop-reason",
+            Self::Peer => "peer",
+            Self::Port => "port",
+        }
+    }
 }
 
 /// Figures of `psc analyze`.

@@ -14,8 +14,8 @@ use serde::Serialize;
 
 use crate::Verdict;
 use crate::cli::{
-    AnalyzeArgs, AnalyzeFigure, DetectArgs, ReportArgs, Select, TextFormat, TraceArgs, TraceFigure,
-    ViewFormat,
+    AnalyzeArgs, AnalyzeFigure, BreakdownKey, DetectArgs, ReportArgs, Select, TextFormat, TraceArgs,
+    TraceFigure, ViewFormat,
 };
 use crate::locate;
 use crate::output::{Console, is_dash, write_result};
@@ -90,7 +90,8 @@ fn one_journey(selected: &Select, journey: u64) -> anyhow::Result<Select> {
 pub(crate) fn analyze(args: &AnalyzeArgs, console: Console) -> anyhow::Result<Verdict> {
     // The connection asked for must be among those shown, however few bytes it has.
     let flows = if args.flow.is_some() { usize::MAX } else { args.limit };
-    let mut analyzer = Analyzer::new(analyzer::Options { flows, flow: args.flow });
+    let options = analyzer::Options { flows, flow: args.flow, rows: args.limit };
+    let mut analyzer = Analyzer::new(options);
     let replayed = replay(&args.input, &args.select, console, &mut [&mut analyzer])?;
     let mut view = analyzer.finish(&replayed.manifest, &replayed.pass);
     if let Some(flow) = args.flow {
@@ -104,8 +105,11 @@ pub(crate) fn analyze(args: &AnalyzeArgs, console: Console) -> anyhow::Result<Ve
     }
     let page = match args.format {
         ViewFormat::Text => draw_text(console, args.output.as_deref(), |style, out| {
-            match (args.flow, view.flows.first()) {
-                (Some(_), Some(flow)) => text::connection(&view.provenance, flow, style, out),
+            let by = args.by.map(BreakdownKey::name);
+            let table = view.breakdowns.iter().find(|table| Some(&*table.by) == by);
+            match (args.flow, view.flows.first(), table) {
+                (Some(_), Some(flow), _) => text::connection(&view.provenance, flow, style, out),
+                (_, _, Some(table)) => text::breakdown(&view.provenance, table, style, out),
                 _ => text::analyze(&view, style, out),
             }
         })?,

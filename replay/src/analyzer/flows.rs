@@ -1,7 +1,7 @@
 //! The connection table: originator first, each packet once.
 
 use psc_formats::event::SockId;
-use psc_formats::fact::SocketFact;
+use psc_formats::fact::{SocketFact, TaskFact};
 use psc_formats::flow::ProtocolName;
 use psc_formats::{Event, EventKind, FiveTuple, Tables};
 use std::collections::{BTreeMap, HashMap};
@@ -47,6 +47,22 @@ struct Connection {
     socks: [SockId; 2],
     /// Thread that sent for the originator, for the responder; 0 unknown.
     tasks: [u32; 2],
+}
+
+/// A connection for the sums by one key or another.
+#[derive(Debug)]
+pub(super) struct Talk {
+    pub(super) id: u64,
+    /// Originator first.
+    pub(super) tuple: FiveTuple,
+    pub(super) packets: u64,
+    pub(super) bytes: u64,
+    pub(super) drops: u64,
+    pub(super) retransmits: u64,
+    /// `comm[pid]` of both ends, as far as facts say.
+    pub(super) processes: [Option<String>; 2],
+    /// cgroups of both ends.
+    pub(super) cgroups: [Option<String>; 2],
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -279,6 +295,14 @@ impl Flows {
         self.keeper.take_all()
     }
 
+    /// Tells every connection still known, in no particular order: for sums only.
+    pub(super) fn talks(&self, tables: &Tables, mut tell: impl FnMut(&Talk)) {
+        let owners = Owners::new(tables);
+        for connection in self.all() {
+            tell(&connection.talk(&owners));
+        }
+    }
+
     /// Rows, most bytes first, and how many were left out.
     pub(super) fn rows(mut self, tables: &Tables, limit: usize) -> (Vec<FlowRow>, u64) {
         let open = std::mem::replace(&mut self.open, Bounded::new(1));
@@ -329,6 +353,21 @@ impl Connection {
         bytes(b).cmp(&bytes(a)).then(a.id.cmp(&b.id))
     }
 
+    fn talk(&self, owners: &Owners<'_>) -> Talk {
+        let tuples = [self.tuple, self.tuple.reversed()];
+        let facts = [0, 1].map(|end| (self.socks[end], self.tasks[end], tuples[end]));
+        Talk {
+            id: self.id,
+            tuple: self.tuple,
+            packets: self.packets[0] + self.packets[1],
+            bytes: self.bytes[0] + self.bytes[1],
+            drops: self.drops,
+            retransmits: self.retransmits(),
+            processes: facts.map(|(sock, task, tuple)| owners.of(sock, task, tuple)),
+            cgroups: facts.map(|(sock, task, tuple)| owners.cgroup(sock, task, tuple)),
+        }
+    }
+
     fn row(&self, owners: &Owners<'_>) -> FlowRow {
         let end = |addr: IpAddr, port: u16| {
             if port == 0 { addr.to_string() } else { SocketAddr::new(addr, port).to_string() }
@@ -371,6 +410,8 @@ type SocketKey = (u8, (IpAddr, u16), Option<(IpAddr, u16)>);
 struct Owners<'a> {
     tables: &'a Tables,
     by_ends: HashMap<SocketKey, &'a SocketFact>,
+    /// A thread of each process: the main one, or the one with the lowest id.
+    by_pid: BTreeMap<u32, &'a TaskFact>,
 }
 
 impl<'a> Owners<'a> {
@@ -385,24 +426,43 @@ impl<'a> Owners<'a> {
             .filter(|fact| fact.pid != 0 || !fact.comm.is_empty())
             .filter_map(|fact| Some(((fact.protocol, fact.local?, fact.remote), fact)))
             .collect();
-        Self { tables, by_ends }
+        let mut tasks: Vec<&TaskFact> = tables.tasks.values().collect();
+        tasks.sort_by_key(|task| (task.tid != task.pid, task.tid));
+        let by_pid = tasks.iter().rev().map(|task| (task.pid, *task)).collect();
+        Self { tables, by_ends, by_pid }
+    }
+
+    /// The socket at the local end of `tuple` (its source), when its owner is known.
+    fn socket(&self, sock: SockId, tuple: FiveTuple) -> Option<&'a SocketFact> {
+        if self.tables.sockets.is_empty() && self.by_ends.is_empty() {
+            return None;
+        }
+        let local = (tuple.src, tuple.sport);
+        let remote = Some((tuple.dst, tuple.dport));
+        let named = self.tables.sockets.get(&sock).filter(|fact| fact.pid != 0);
+        named.or_else(|| self.by_ends.get(&(tuple.protocol, local, remote)).copied())
     }
 
     /// `comm[pid]` of the local end of `tuple` (its source).
     fn of(&self, sock: SockId, task: u32, tuple: FiveTuple) -> Option<String> {
-        let local = (tuple.src, tuple.sport);
-        let remote = Some((tuple.dst, tuple.dport));
-        let fact = self
-            .tables
-            .sockets
-            .get(&sock)
-            .filter(|fact| fact.pid != 0)
-            .or_else(|| self.by_ends.get(&(tuple.protocol, local, remote)).copied());
-        if let Some(fact) = fact {
+        if let Some(fact) = self.socket(sock, tuple) {
             return Some(format!("{}[{}]", fact.comm, fact.pid));
         }
         let task = self.tables.tasks.get(&task).filter(|_| task != 0)?;
         Some(format!("{}[{}]", task.comm, task.pid))
+    }
+
+    /// cgroup of the local end of `tuple`, or its container.
+    fn cgroup(&self, sock: SockId, task: u32, tuple: FiveTuple) -> Option<String> {
+        let owner = self.socket(sock, tuple).map(|fact| fact.pid);
+        let task = self
+            .tables
+            .tasks
+            .get(&task)
+            .filter(|fact| task != 0 && owner.is_none_or(|pid| pid == fact.pid))
+            .or_else(|| self.by_pid.get(&owner?).copied())?;
+        let name = if task.container.is_empty() { &task.cgroup } else { &task.container };
+        (!name.is_empty()).then(|| name.clone())
     }
 }
 

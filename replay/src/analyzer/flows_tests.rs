@@ -2,7 +2,6 @@
 
 use psc_formats::Fact;
 use psc_formats::event::SymbolId;
-use psc_formats::fact::TaskFact;
 
 use psc_formats::Context;
 use psc_formats::packet::{Headers, Network};

@@ -4,6 +4,7 @@
 //! skbs and wire segments are told apart; what these probes cannot see is "unavailable" with the
 //! reason, never 0; network loss, kernel drops and recorder loss are never added up.
 
+mod breakdown;
 mod calls;
 mod counters;
 mod drops;
@@ -18,6 +19,7 @@ mod tcp_watch;
 mod told;
 mod volume;
 
+pub use self::breakdown::KEYS as BREAKDOWNS;
 pub(crate) use self::counters::Deltas;
 pub(crate) use self::drops::place as place_of;
 pub(crate) use self::reasons::meaning;
@@ -43,11 +45,13 @@ pub struct Options {
     pub flows: usize,
     /// The connection of which every judgement about a segment is kept, by its number.
     pub flow: Option<u64>,
+    /// Rows of each breakdown at most; the rest are counted as left out.
+    pub rows: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { flows: 1000, flow: None }
+        Self { flows: 1000, flow: None, rows: 20 }
     }
 }
 
@@ -101,9 +105,13 @@ impl Analyzer {
         provenance.notices.sort_by(|a, b| {
             (severity_rank(&a.severity), &a.text).cmp(&(severity_rank(&b.severity), &b.text))
         });
+        let volume = self.volume.rows(tables);
+        let known = breakdown::Known { tables, flows: &flows, volume: &volume, drops: &drops };
+        let breakdowns = breakdown::all(&known, self.options.rows);
         let (flows, flows_omitted) = flows.rows(tables, self.options.flows);
         AnalyzeView {
-            volume: self.volume.rows(tables),
+            volume,
+            breakdowns,
             series: self.series.view(),
             latency: self.latencies.rows(manifest),
             interactions: interactions(&self.interactions, provenance.duration_ns),

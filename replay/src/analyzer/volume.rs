@@ -160,6 +160,9 @@ impl Volume {
                     layer: layer.name().to_owned(),
                     direction: direction.name().to_owned(),
                     device: device.map_or_else(String::new, |id| device_label(tables, id)),
+                    netns: device
+                        .and_then(|id| super::netns_of_device(tables, id))
+                        .unwrap_or_default(),
                     skbs: count.skbs,
                     segments: count.segments,
                     bytes: count.bytes,

@@ -25,6 +25,8 @@ pub struct AnalyzeView {
     pub flows: Vec<FlowRow>,
     /// Flows not shown because of the limit.
     pub flows_omitted: u64,
+    /// The same totals by flow, interface, process, cgroup, namespace, drop reason, peer and port.
+    pub breakdowns: Vec<Breakdown>,
     /// Interaction frequency between layers: (from layer, to layer, steps).
     pub interactions: Vec<Interaction>,
     /// Kernel counters against counts from events.
@@ -44,6 +46,8 @@ pub struct VolumeRow {
     pub direction: String,
     /// Device name; empty when it is over all.
     pub device: String,
+    /// Namespace of the device, name or inode; empty when it is over all, or a capture.
+    pub netns: String,
     /// skbs seen.
     pub skbs: u64,
     /// Wire segments that they stand for.
@@ -166,6 +170,35 @@ pub struct FlowRow {
     pub process: String,
     /// What is known of a TCP connection beyond that; `None` for other protocols.
     pub tcp: Option<TcpSheet>,
+}
+
+/// Totals by one key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Breakdown {
+    /// `flow`, `interface`, `process`, `cgroup`, `netns`, `drop-reason`, `peer` or `port`.
+    pub by: String,
+    /// Most bytes first.
+    pub rows: Vec<BreakdownRow>,
+    /// Rows not shown because of the limit.
+    pub omitted: u64,
+}
+
+/// Totals of one value of a key. A packet between two peers, or two processes of this host, counts for
+/// both. Interfaces and namespaces count what passed the link layer, drop reasons what was dropped.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct BreakdownRow {
+    /// The value: `eth0`, `nginx[981]`, `10.0.0.2`, `443/tcp`...; `unknown` when no fact says.
+    pub name: String,
+    /// Packets, both directions.
+    pub packets: u64,
+    /// Bytes, both directions.
+    pub bytes: u64,
+    /// Packets dropped by the kernel.
+    pub drops: u64,
+    /// TCP segments sent again.
+    pub retransmits: u64,
+    /// Connections; 0 for keys that are no part of connections.
+    pub connections: u64,
 }
 
 /// Steps between two layers.

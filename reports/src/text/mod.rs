@@ -6,6 +6,7 @@
 
 mod analyze;
 mod check;
+mod breakdown;
 mod detect;
 mod diagnose;
 mod diff;
@@ -26,6 +27,7 @@ use psc_replay::view::Provenance;
 
 pub use analyze::analyze;
 pub use check::check;
+pub use breakdown::breakdown;
 pub use detect::detect;
 pub use diagnose::{diagnose, rules};
 pub use diff::diff;

@@ -163,6 +163,13 @@ pub(crate) fn run_inside(args: &[String]) -> Result<()> {
             print!("{}", offline::measure(psc, from, folder)?);
             Ok(())
         }
+        Some((what, [count, from, to])) if what == "make" => {
+            offline::make(Path::new(from), count.parse()?, Path::new(to))
+        }
+        Some((what, [recording, capture])) if what == "limit" => {
+            print!("{}", offline::limit(Path::new(recording), Path::new(capture))?);
+            Ok(())
+        }
         _ => bail!(
             "bench-inside speed RECORDING… | locate FOLDER | evidence RECORDING FOLDER | \
              offline CAPTURES PSC FOLDER | empty | rules"

@@ -26,18 +26,34 @@ const COPY_SECONDS: u64 = 700;
 /// One frame: nanoseconds since the first of its file, wire length, bytes.
 type Packet = (u64, u32, Vec<u8>);
 
-/// Makes the captures in `folder` and rates psc, tcptrace and tshark on them. `from` has captures to
-/// copy packets of.
+/// Makes `count` packets from those of the captures below a folder, for [`measure`]: in a process of its
+/// own, since a child's peak memory counts from its parent's.
+pub(super) fn make(from: &Path, count: usize, to: &Path) -> Result<()> {
+    write(&gather(from)?, count, to)
+}
+
+/// Seconds that this machine needs at least, one a line: to read the recording, to decompress it, to
+/// touch each header of the capture.
+pub(super) fn limit(recording: &Path, capture: &Path) -> Result<String> {
+    let rates = [rate_read(recording)?, rate_unpack(recording)?, rate_touch(capture)?];
+    Ok(rates.map(|seconds| format!("{seconds}\n")).concat())
+}
+
+/// Rates psc, tcptrace and tshark on copies of the packets of the captures below `from`.
 pub(super) fn measure(psc: &Path, from: &Path, folder: &Path) -> Result<String> {
-    let packets = gather(from)?;
-    let capture = folder.join("offline.pcap");
-    let quarter = folder.join("offline-quarter.pcap");
-    write(&packets, PACKETS, &capture)?;
-    write(&packets, PACKETS / 4, &quarter)?;
-    let recording = folder.join("offline.psc");
+    let myself = std::env::current_exe()?;
+    let inside = |args: &[&str]| {
+        let mut command = Command::new(&myself);
+        command.arg("bench-inside").args(args);
+        command
+    };
+    let [capture, quarter, recording] =
+        ["offline.pcap", "offline-quarter.pcap", "offline.psc"].map(|name| folder.join(name));
+    for (file, count) in [(&capture, PACKETS), (&quarter, PACKETS / 4)] {
+        run(inside(&["make", &count.to_string()]).arg(from).arg(file))?;
+    }
     let mut import = Command::new(psc);
-    import.args(["import", "--quiet", "--force"]).arg(&capture).arg("-o").arg(&recording);
-    run(&mut import)?;
+    run(import.args(["import", "--quiet", "--force"]).arg(&capture).arg("-o").arg(&recording))?;
 
     let analyze = |file: &Path, threads: &str| {
         let mut command = Command::new(psc);
@@ -56,57 +72,65 @@ pub(super) fn measure(psc: &Path, from: &Path, folder: &Path) -> Result<String> 
         ("tcptrace -lrW", tcptrace),
         ("tshark -q -z conv,tcp", tshark),
     ];
-    let mut took: Vec<Vec<f64>> = vec![Vec::new(); runs.len()];
-    let (mut read, mut unpacked, mut touched) = (Vec::new(), Vec::new(), Vec::new());
-    let mut most = vec![0_u64; runs.len()];
+    let mut took: Vec<Vec<Took>> = vec![Vec::new(); runs.len()];
+    let mut limits = [const { Vec::new() }; 3];
     for round in 0..ROUNDS {
         for (index, (name, command)) in runs.iter_mut().enumerate() {
             if name.starts_with("tshark") && round > 0 {
                 continue;
             }
-            let (seconds, memory) = run(command).with_context(|| (*name).to_owned())?;
-            took[index].push(seconds);
-            most[index] = most[index].max(memory);
+            took[index].push(run(command).with_context(|| (*name).to_owned())?);
         }
-        read.push(rate_read(&recording)?);
-        unpacked.push(rate_unpack(&recording)?);
-        touched.push(rate_touch(&capture)?);
+        let said = crate::command::output(inside(&["limit"]).arg(&recording).arg(&capture))?;
+        for (limit, seconds) in limits.iter_mut().zip(said.lines()) {
+            limit.push(seconds.parse()?);
+        }
     }
-    let small = run(&mut analyze(&quarter, "1"))?.1;
-    let took: Vec<f64> = took.iter().map(|seconds| median(seconds)).collect();
-    let (read, unpacked, touched) = (median(&read), median(&unpacked), median(&touched));
+    let small = run(&mut analyze(&quarter, "1"))?.peak;
+    let middle = |index: usize, pick: fn(&Took) -> f64| {
+        median(&took[index].iter().map(pick).collect::<Vec<f64>>())
+    };
+    let (wall, cpu) = (|index| middle(index, |t| t.wall), |index| middle(index, |t| t.cpu));
+    let [read, unpacked, touched] = limits.map(|seconds| median(&seconds));
 
     let mut text = format!(
         "## Offline, {PACKETS} packets\n\nMedian of {ROUNDS} runs, interleaved; files in the page \
-         cache; seconds of wall time.\n\n| program | s | million packets/s | peak MB |\n|---|---:|---:|---:|\n"
+         cache. Ratios with one thread are of CPU time, which other work on the machine disturbs less; \
+         those with two are of wall time.\n\n\
+         | program | wall s | CPU s | million packets/CPU s | peak MB |\n|---|---:|---:|---:|---:|\n"
     );
     for (index, (name, _)) in runs.iter().enumerate() {
-        let rate = PACKETS as f64 / took[index] / 1e6;
-        writeln!(text, "| {name} | {:.3} | {rate:.2} | {} |", took[index], most[index] / 1024)?;
+        let peak = middle(index, |t| t.peak as f64) / 1024.0;
+        writeln!(
+            text,
+            "| {name} | {:.3} | {:.3} | {:.2} | {peak:.0} |",
+            wall(index),
+            cpu(index),
+            PACKETS as f64 / cpu(index) / 1e6
+        )?;
     }
-    let limit = read + unpacked + touched;
-    let of_capture = read + touched;
     text.push_str("\n| comparison | times |\n|---|---:|\n");
-    for (what, over, under) in [
-        ("tcptrace over psc, 1 thread", took[4], took[0]),
-        ("tcptrace over psc, 2 threads", took[4], took[1]),
-        ("tshark over psc, 1 thread", took[5], took[0]),
-        ("tshark over psc, 2 threads", took[5], took[1]),
-        ("1 thread over 2, capture", took[0], took[1]),
-        ("1 thread over 2, recording", took[2], took[3]),
-        ("machine's limit over psc, recording, 1 thread", limit, took[2]),
-        ("machine's limit over psc, recording, 2 threads", limit, took[3]),
-        ("machine's limit over psc, capture, 1 thread", of_capture, took[0]),
+    for (what, ratio) in [
+        ("tcptrace over psc, capture, 1 thread", cpu(4) / cpu(0)),
+        ("tcptrace over psc, capture, 2 threads", wall(4) / wall(1)),
+        ("tshark over psc, capture, 1 thread", cpu(5) / cpu(0)),
+        ("tshark over psc, capture, 2 threads", wall(5) / wall(1)),
+        ("1 thread over 2, capture", wall(0) / wall(1)),
+        ("1 thread over 2, recording", wall(2) / wall(3)),
+        ("machine's limit over psc, recording, 1 thread", (read + unpacked + touched) / cpu(2)),
+        ("machine's limit over psc, recording, 2 threads", (read + unpacked + touched) / wall(3)),
+        ("machine's limit over psc, capture, 1 thread", (read + touched) / cpu(0)),
     ] {
-        writeln!(text, "| {what} | {:.2} |", over / under)?;
+        writeln!(text, "| {what} | {ratio:.2} |")?;
     }
     writeln!(
         text,
         "\nThe machine's limit, one thread: {read:.3} s to read the recording, {unpacked:.3} s to \
          decompress it (zstd), {touched:.3} s to touch each header and look its flow up.\n\n\
-         A quarter of the packets, a quarter of the connections: peak {} MB against {} MB.",
+         Memory, capture: {} MB at a quarter of the packets and connections, {:.0} MB at all. The \
+         recording is mapped, so its peak counts pages of the file.",
         small / 1024,
-        most[0] / 1024
+        middle(0, |t| t.peak as f64) / 1024.0
     )?;
     for file in [capture, quarter, recording] {
         std::fs::remove_file(&file).with_context(|| file.display().to_string())?;
@@ -185,8 +209,19 @@ fn write(packets: &[Packet], count: usize, path: &Path) -> Result<()> {
     out.flush().with_context(|| path.display().to_string())
 }
 
-/// Runs a program to its end: seconds, and peak memory in KiB.
-fn run(command: &mut Command) -> Result<(f64, u64)> {
+/// What a run took.
+#[derive(Clone, Copy)]
+struct Took {
+    /// Seconds by the clock.
+    wall: f64,
+    /// Seconds of all its threads, user and system.
+    cpu: f64,
+    /// Peak memory, KiB.
+    peak: u64,
+}
+
+/// Runs a program to its end.
+fn run(command: &mut Command) -> Result<Took> {
     let before = Instant::now();
     let child = command
         .stdin(Stdio::null())
@@ -201,11 +236,13 @@ fn run(command: &mut Command) -> Result<(f64, u64)> {
         ensure!(waited > 0, "wait4: {}", std::io::Error::last_os_error());
         usage.assume_init()
     };
-    let seconds = before.elapsed().as_secs_f64();
-    if !libc::WIFEXITED(status) {
-        bail!("{} was killed by a signal", command.get_program().to_string_lossy());
+    let wall = before.elapsed().as_secs_f64();
+    if !libc::WIFEXITED(status) || libc::WEXITSTATUS(status) > 1 {
+        bail!("{} failed", command.get_program().to_string_lossy());
     }
-    Ok((seconds, usage.ru_maxrss as u64))
+    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
+    let cpu = seconds(usage.ru_utime) + seconds(usage.ru_stime);
+    Ok(Took { wall, cpu, peak: usage.ru_maxrss as u64 })
 }
 
 /// Seconds to read a file.
