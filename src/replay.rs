@@ -14,8 +14,8 @@ use serde::Serialize;
 
 use crate::Verdict;
 use crate::cli::{
-    AnalyzeArgs, AnalyzeFigure, BreakdownKey, DetectArgs, ReportArgs, Select, TextFormat, TraceArgs,
-    TraceFigure, ViewFormat,
+    AnalyzeArgs, AnalyzeFigure, BreakdownKey, DetectArgs, ReportArgs, Select, TextFormat,
+    TraceArgs, TraceFigure, ViewFormat,
 };
 use crate::locate;
 use crate::output::{Console, is_dash, write_result};

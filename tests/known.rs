@@ -7,7 +7,7 @@ mod netns;
 mod oracle;
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -27,10 +27,12 @@ fn nanoseconds(row: &Value, what: &str) -> f64 {
     row["latency"][what].as_f64().expect("a number of nanoseconds")
 }
 
-/// A connection through the pair, both ends in this process.
-fn connected(pair: &Pair) -> (TcpStream, TcpStream) {
-    let listener = pair.server.run(|| TcpListener::bind("10.77.0.2:7000").expect("bind"));
-    let client = pair.client.run(|| TcpStream::connect("10.77.0.2:7000").expect("connect"));
+/// A connection through the pair, both ends in this process. A recording sees all namespaces, so each
+/// test has a port of its own.
+fn connected(pair: &Pair, port: u16) -> (TcpStream, TcpStream) {
+    let server = (Ipv4Addr::new(10, 77, 0, 2), port);
+    let listener = pair.server.run(|| TcpListener::bind(server).expect("bind"));
+    let client = pair.client.run(|| TcpStream::connect(server).expect("connect"));
     client.set_nodelay(true).expect("nodelay");
     (client, listener.accept().expect("accept").0)
 }
@@ -43,7 +45,7 @@ fn a_sleeping_reader_is_the_time_from_the_link_to_the_user() {
     let folder = tempfile::tempdir().expect("temporary folder");
     for ms in [1, 10, 50] {
         let pair = Pair::new();
-        let (mut client, mut server) = connected(&pair);
+        let (mut client, mut server) = connected(&pair, 7000);
         let path = folder.path().join(format!("reader-{ms}.psc"));
         let recording = Recording::start(&path, &[]);
         // Between what was certainly not yet waited and what was certainly waited.
@@ -116,7 +118,7 @@ fn a_shapers_queue_is_the_wait_in_the_qdisc() {
 
 /// Sends `bytes` from the client to the server.
 fn transfer(pair: &Pair, bytes: usize) {
-    let (mut client, mut server) = connected(pair);
+    let (mut client, mut server) = connected(pair, 7002);
     std::thread::scope(|scope| {
         let reader = scope.spawn(move || {
             let mut seen = 0;
@@ -167,10 +169,11 @@ fn retransmissions_on_a_lossy_wire_are_those_that_the_kernel_counts() {
     let pair = Pair::new();
     // One frame on the wire is one segment, so that packets and segments are the same number.
     pair.client.sh(&["ethtool", "-K", "c0", "tso", "off", "gso", "off"]);
+    // Only data is lost, so that the handshake is not.
     pair.server.sh(&[
         "nft",
         "add table ip lossy; add chain ip lossy in { type filter hook input priority 0; }; \
-         add rule ip lossy in tcp dport 7000 numgen random mod 100 < 3 drop",
+         add rule ip lossy in tcp dport 7002 meta length > 200 numgen random mod 100 < 3 drop",
     ]);
     let folder = tempfile::tempdir().expect("temporary folder");
     let capture = folder.path().join("lossy.pcap");
