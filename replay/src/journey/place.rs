@@ -106,6 +106,8 @@ impl Journeys {
     pub(super) fn receives_again(&self, slot: u32, event: &Event, tables: &Tables) -> bool {
         let generation = self.slab.get(slot);
         let through = match generation.stage {
+            // Merged by GRO into another, which the stack got instead.
+            Stage::Arriving if generation.goes_on => return false,
             Stage::New | Stage::Arriving | Stage::Queued | Stage::Transmitting(_) => return true,
             // Once read, or received on that device, it is not received there again.
             Stage::Received(_) if generation.copied => return false,

@@ -30,9 +30,16 @@ impl Exemplars {
     }
 
     /// Looks at one journey; `path` wants it as the example of its shape, too, and gets it.
-    pub(super) fn see(&mut self, journey: &ClosedJourney, path: bool) -> Option<Rc<ClosedJourney>> {
+    ///
+    /// `took` is how long it was under way, nanoseconds, which its free may come long after.
+    pub(super) fn see(
+        &mut self,
+        journey: &ClosedJourney,
+        took: u64,
+        path: bool,
+    ) -> Option<Rc<ClosedJourney>> {
         let id = journey.id.0;
-        let slow = (journey.duration(), Reverse(id));
+        let slow = (took, Reverse(id));
         let is_slow = !journey.clone
             && journey.steps.len() > 1
             && (self.slowest.len() < SLOWEST

@@ -153,14 +153,19 @@ impl Graph {
                 *joints.entry((from, to, kind)).or_default() += count;
             }
         }
-        for end in joints.keys().flat_map(|(from, to, _)| [from, to]) {
+        for ((from, to, _), count) in &joints {
             // A socket's error is at no packet: its node exists for the effect alone.
-            nodes.entry(end.clone()).or_insert_with(|| GraphNode {
-                layer: end.0.name().to_owned(),
-                name: end.1.clone(),
-                evidence: "observed".to_owned(),
-                ..GraphNode::default()
-            });
+            for end in [from, to] {
+                let node = nodes.entry(end.clone()).or_insert_with(|| GraphNode {
+                    layer: end.0.name().to_owned(),
+                    name: end.1.clone(),
+                    evidence: "effect".to_owned(),
+                    ..GraphNode::default()
+                });
+                if node.evidence == "effect" {
+                    node.events += count;
+                }
+            }
         }
         let index: BTreeMap<Name, usize> = nodes.keys().cloned().zip(0..).collect();
         let edge = |from: &Name, to: &Name, count, latency, kind: &str| GraphEdge {

@@ -230,6 +230,23 @@ impl Places {
     }
 }
 
+/// Nanoseconds from the first step to the last that is not the deferred free of what a reader has had already
+/// (`skb_attempt_defer_free`): that comes when the CPU that made the skb next has time.
+fn under_way(journey: &ClosedJourney, tables: &Tables) -> u64 {
+    let deferred = |step: &&Event| match step.kind {
+        EventKind::Consume { location } => {
+            let function = tables.function(location);
+            function.starts_with("skb_defer_free") || function.starts_with("skb_attempt_defer")
+        }
+        _ => matches!(step.kind, EventKind::FunctionReturn { .. }),
+    };
+    let last = journey.steps.iter().rev().find(|step| !deferred(step));
+    match (journey.steps.first(), last) {
+        (Some(first), Some(last)) => last.at.0.saturating_sub(first.at.0),
+        _ => 0,
+    }
+}
+
 /// Whether an event says where the packet is.
 fn tells_place(kind: &EventKind) -> bool {
     !kind.is_deeper_tier()
@@ -307,7 +324,7 @@ impl Observer for Tracer {
         }
         if journey.clone {
             // A listener's clone is told with its original's, and is no path of a packet.
-            self.exemplars.see(journey, false);
+            self.exemplars.see(journey, 0, false);
             self.shape = shape;
             return;
         }
@@ -320,7 +337,8 @@ impl Observer for Tracer {
         self.shape = shape;
         let full = self.paths.len() >= MAX_SHAPES;
         let known = self.paths.contains_key(&key);
-        let kept = self.exemplars.see(journey, !known && !full);
+        let took = under_way(journey, tables);
+        let kept = self.exemplars.see(journey, took, !known && !full);
         if !known && full {
             self.unshaped += 1;
             return;

@@ -181,7 +181,8 @@ pub struct GraphNode {
     /// Function or probe.
     pub name: String,
     /// `observed` at a probe; `inferred` when every stack that names it was learned, not taken;
-    /// `stack` when it is only known as the function through which stacks entered its layer.
+    /// `stack` when it is only known as the function through which stacks entered its layer; `effect` when
+    /// no packet was there, only another's effect on a socket.
     pub evidence: String,
     /// Sightings.
     pub events: u64,

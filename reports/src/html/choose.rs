@@ -143,7 +143,7 @@ pub(super) fn bar(report: &Report<'_>) -> Markup {
                         select data-pick=(picker.id) autocomplete="off" {
                             option value="" { (picker.any) }
                             @for (value, words, expression) in &picker.values {
-                                option value=(t(value).into_string()) data-expr=(t(expression).into_string()) { (t(words)) }
+                                option value=(t(value)) data-expr=(t(expression)) { (t(words)) }
                             }
                         }
                     }
@@ -220,8 +220,8 @@ fn row(
     let flow = flows.iter().position(|flow| *flow == journey.flow);
     let flow = flow.map_or_else(String::new, |flow| flow.to_string());
     html! {
-        tr data-layer=(t(&layers.join(" ")).into_string()) data-node=(nodes.join(" ")) data-flow=(flow)
-            data-reason=(t(reason(journey)).into_string()) {
+        tr data-layer=(t(&layers.join(" "))) data-node=(nodes.join(" ")) data-flow=(flow)
+            data-reason=(t(reason(journey))) {
             td.num data-v=(journey.id) { (report.held.link(journey.id)) }
             td {
                 @if journey.outcome.starts_with("dropped") { span.bad { (t(&journey.outcome)) } }

@@ -124,7 +124,7 @@ pub fn report(
                 style { (PreEscaped(&style)) }
             }
             "\n"
-            body data-source=(t(&trace.provenance.source).into_string()) {
+            body data-source=(t(&trace.provenance.source)) {
                 a.skip href="#main" { "Skip to the report" }
                 div.page {
                     header.top {

@@ -307,7 +307,7 @@ fn node(canvas: &mut Canvas, node: &GraphNode, shown: &Shown<'_>) {
     }
     if node.drops > 0 {
         canvas.drop_sign((spot.x, spot.y), spot.radius.max(8.0));
-    } else if node.evidence == "observed" || node.evidence.is_empty() {
+    } else if matches!(node.evidence.as_str(), "observed" | "effect" | "") {
         canvas.circle("f-n", (spot.x, spot.y), spot.radius);
     } else {
         canvas.circle("f-n f-n-stack", (spot.x, spot.y), spot.radius);
@@ -355,7 +355,7 @@ fn legend(canvas: &mut Canvas, y: f64) -> f64 {
     canvas.raw(format_args!("<path class=\"f-faint f-hollow\" d=\"{hollow}\"/>"));
     let next = item(canvas, "call, from stacks", 16.0);
     canvas.line("f-e f-e-side f-e-lineage", (next, y - 4.0), (next + 28.0, y - 4.0));
-    let next = item(canvas, "clone, copy, NAT", 34.0);
+    let next = item(canvas, "clone, cut, merge", 34.0);
     canvas.line("f-e f-e-side f-e-effect", (next, y - 4.0), (next + 28.0, y - 4.0));
     item(canvas, "effect on another", 34.0);
     let note =
