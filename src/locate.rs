@@ -71,12 +71,11 @@ fn probe(args: &LocateArgs, console: Console) -> anyhow::Result<Option<TempPath>
     if args.probing.probe.is_empty() {
         return Ok(None);
     }
-    let to = match &args.saving.save {
-        Some(path) => TempPath::Kept(path.clone()),
-        None => {
-            let folder = TempDir::new().context("cannot make a temporary folder")?;
-            TempPath::Passing(folder.path().join("probes.psc"), folder)
-        }
+    let to = if let Some(path) = &args.saving.save {
+        TempPath::Kept(path.clone())
+    } else {
+        let folder = TempDir::new().context("cannot make a temporary folder")?;
+        TempPath::Passing(folder.path().join("probes.psc"), folder)
     };
     send(args, to.path(), console)?;
     Ok(Some(to))
