@@ -257,6 +257,12 @@ impl Remap {
                     f.at = self.time(f.at);
                 }
             }
+            Fact::RouteProbes(f) => {
+                (f.netns, f.at) = (self.netns(f.netns), self.time(f.at));
+                for probe in &mut f.probes {
+                    probe.at = self.time(probe.at);
+                }
+            }
             // The offset to UTC is the first recording's; signatures are each one's own.
             Fact::Clock(_) if self.number > 0 => return None,
             Fact::Clock(f) => f.at = self.time(f.at),
