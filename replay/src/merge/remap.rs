@@ -263,6 +263,8 @@ impl Remap {
                     probe.at = self.time(probe.at);
                 }
             }
+            // What one host's rules did says nothing of the packets of the others.
+            Fact::Rules(_) | Fact::Verdicts(_) => return None,
             // The offset to UTC is the first recording's; signatures are each one's own.
             Fact::Clock(_) if self.number > 0 => return None,
             Fact::Clock(f) => f.at = self.time(f.at),
@@ -296,6 +298,8 @@ impl Remap {
         all.stacks_differed += own.stacks_differed;
         all.filtered += own.filtered;
         all.aggregated += own.aggregated;
+        all.shed += own.shed;
+        all.lost_returns += own.lost_returns;
         if let Some(dropped) = own.capture_dropped {
             *all.capture_dropped.get_or_insert(0) += dropped;
         }
