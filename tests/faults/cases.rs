@@ -490,6 +490,8 @@ pub const CASES: &[Case] = &[
         traffic: |net, faulty| {
             let theirs = if faulty { "8" } else { "7" };
             for (host, id, local, remote, inner) in [(&net.c, "7", "10.77.0.1", "10.77.0.2", "10.5.0.1/24"), (&net.s, theirs, "10.77.0.2", "10.77.0.1", "10.5.0.2/24")] {
+                // Its own chatter would come before the other end is there.
+                host.sysctl("net.ipv6.conf.default.disable_ipv6", "1");
                 host.ip(&["link", "add", "vx", "type", "vxlan", "id", id, "dstport", "4789", "local", local, "remote", remote]);
                 host.ip(&["addr", "add", inner, "dev", "vx"]);
                 host.ip(&["link", "set", "vx", "up"]);

@@ -130,6 +130,8 @@ fn nobody(case: &mut Case<'_>, elsewhere: bool) -> Vec<Found> {
         row.1.insert(flow.src);
     }
     let mut all = Vec::new();
+    // Both protocols may miss a listener on one port.
+    let mut told = Vec::new();
     for ((netns, protocol, address, port), (times, clients)) in rows {
         let others = others(case, netns, protocol, address, port);
         if others.is_empty() == elsewhere || case.is_server_explained(address, port) {
@@ -185,8 +187,11 @@ fn nobody(case: &mut Case<'_>, elsewhere: bool) -> Vec<Found> {
             }
         }
         found.times = times;
-        case.explain_server(address, port);
+        told.push((address, port));
         all.push(found);
+    }
+    for (address, port) in told {
+        case.explain_server(address, port);
     }
     if !elsewhere {
         // Refused or not, what nobody waits for has been judged.
