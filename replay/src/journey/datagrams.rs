@@ -20,7 +20,7 @@ use crate::engine::{Ambiguity, Evidence, JourneyId, Lineage};
 const WINDOW: u64 = 30_000_000_000;
 
 /// Datagrams remembered at most.
-const MAX: usize = 1 << 14;
+const MAX: usize = 1 << 16;
 
 /// Fragments of one at most: 64 KiB in the smallest fragments that IPv4 must carry whole (RFC 791: 68 bytes)
 /// would be more, which nobody sends.

@@ -16,7 +16,7 @@ use crate::engine::{Evidence, JourneyId, Lineage};
 const WINDOW: u64 = 1_000_000_000;
 
 /// Skbs held by GRO at most, of all devices; beyond, the oldest are forgotten.
-const MAX_HELD: usize = 1 << 16;
+const MAX_HELD: usize = 1 << 18;
 
 type Key = (DeviceId, FiveTuple);
 
