@@ -182,6 +182,7 @@ impl Latencies {
                     },
                     latency,
                     histogram: histogram.as_ref().map(buckets).unwrap_or_default(),
+                    recorded: histogram.as_ref().map(recorded).unwrap_or_default(),
                 }
             })
             // What function probes time of the way to the queue is told by their own rows.
@@ -246,6 +247,7 @@ pub(super) fn row(
         note: note.to_owned(),
         latency: percentiles(times),
         histogram: buckets(times),
+        recorded: recorded(times),
     }
 }
 
@@ -259,6 +261,25 @@ fn percentiles(histogram: &Histogram<u64>) -> Latency {
         p999: histogram.value_at_quantile(0.999),
         max: histogram.max(),
     }
+}
+
+/// Every value that the histogram tells apart, with its count.
+fn recorded(histogram: &Histogram<u64>) -> Vec<(u64, u64)> {
+    histogram
+        .iter_recorded()
+        .map(|step| (step.value_iterated_to(), step.count_since_last_iteration()))
+        .collect()
+}
+
+/// Percentiles over several recordings, from what [`LayerLatency::recorded`] keeps of each: the same as
+/// if all samples had been taken at once.
+pub fn merged<'a>(parts: impl IntoIterator<Item = &'a [(u64, u64)]>) -> Latency {
+    let Ok(mut whole) = Histogram::<u64>::new(3) else { return Latency::default() };
+    for &(value, count) in parts.into_iter().flatten() {
+        // It grows as needed, and refuses nothing that fits an address space.
+        let _ = whole.record_n(value, count);
+    }
+    if whole.is_empty() { Latency::default() } else { percentiles(&whole) }
 }
 
 /// Four buckets to each doubling, from 64 ns: fine enough to draw, few enough to ship.
@@ -360,6 +381,22 @@ mod tests {
         assert_eq!(latency.count, 10_000);
         let drawn: u64 = row(&rows, Span::QdiscWait).histogram.iter().map(|(_, n)| n).sum();
         assert_eq!(drawn, 10_000);
+    }
+
+    #[test]
+    fn parts_merge_to_the_percentiles_of_the_whole() {
+        let mut whole = Latencies::default();
+        let mut parts: [Latencies; 3] = Default::default();
+        for n in 0..20_000_u64 {
+            let sample = (n * 7919) % 1_000_003 * (n % 97 + 1);
+            whole.record(Span::Driver, 0, sample);
+            parts[(n % 3) as usize].record(Span::Driver, 0, sample);
+        }
+        let manifest = Manifest::default();
+        let rows = parts.map(|part| row(&part.rows(&manifest), Span::Driver).recorded.clone());
+        let merged = merged(rows.iter().map(Vec::as_slice));
+        assert_eq!(merged, row(&whole.rows(&manifest), Span::Driver).latency);
+        assert_eq!(super::merged([]), Latency::default());
     }
 
     #[test]

@@ -90,6 +90,9 @@ pub struct LayerLatency {
     pub note: String,
     /// Histogram for drawing: (upper bound in nanoseconds, count), non-empty buckets only.
     pub histogram: Vec<(u64, u64)>,
+    /// The whole HDR histogram, three significant digits: (value in nanoseconds, count). Sums of these
+    /// over several recordings have the percentiles of all their samples together.
+    pub recorded: Vec<(u64, u64)>,
 }
 
 /// Drops of one reason at one place.
