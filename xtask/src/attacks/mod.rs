@@ -2,7 +2,7 @@
 //! beside a benign twin, and what the detectors make of them.
 //!
 //! One link (a bridge) with victim, attacker, neighbour and a gateway, behind which is a host outside. Each
-//! scenario is recorded in the victim's namespace, detected, and scored against what was said before
+//! scenario is recorded on the hosts of that link, detected, and scored against what was said before
 //! (`scenarios.rs`). Truth is what was done and when: the recording begins with the scenario.
 
 mod scenarios;

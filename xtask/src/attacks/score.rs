@@ -160,9 +160,10 @@ pub(super) fn table(rows: &[Row]) -> String {
     let mut out = String::from(
         "# Attacks made for real, and their benign twins\n\n\
          Printed by `cargo xtask attacks`: each line was made in network namespaces by the tool named, \
-         recorded in the victim's namespace and given to `psc guard detect`. What must be found was fixed \
-         in `xtask/src/attacks/scenarios.rs` before the run; packets to detection counts all packets of the \
-         recording (attack, background and benign) up to the first prefix that has the finding.\n\n\
+         recorded on the hosts of the link (captured at the victim where payload is looked at) and given to \
+         `psc guard detect`. What must be found was fixed in `xtask/src/attacks/scenarios.rs` before the \
+         run; packets to detection counts what the recording has up to the first prefix with the finding: \
+         attack, background and benign, and a packet again at each device that it crosses.\n\n\
          Thresholds, fixed before: recall at least 0.9, precision of findings at least 0.9, no benign twin \
          with a finding above `low`.\n\n",
     );

@@ -233,7 +233,10 @@ fn finding(
         "confirmed: the stack took a reset and ended the connection.".to_owned()
     } else if context.has_stack() {
         let drawn = effect::counters(tuple.dst, challenge, context);
-        drawn.replacen("confirmed", "not confirmed: the connection was not reset", 1)
+        match drawn.strip_prefix("confirmed: ") {
+            Some(rises) => format!("not confirmed: the connection was not reset; {rises}"),
+            None => drawn,
+        }
     } else if guesses.went_on > 0 {
         format!("not confirmed: {} of its sender followed.", counted(guesses.went_on, "segment"))
     } else {
