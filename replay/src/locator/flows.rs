@@ -105,12 +105,21 @@ pub(super) struct Flow {
     pub(super) tuple: FiveTuple,
     used: u64,
     pub(super) ways: [Way; 2],
+    /// Whether its packets can have passed routers; `None` not asked yet.
+    pub(super) crosses: Option<bool>,
     timing: Option<Box<Timing>>,
 }
 
 impl Flow {
     fn new((netns, tuple): Key) -> Self {
-        Self { netns, tuple, used: 0, ways: [Way::default(), Way::default()], timing: None }
+        Self {
+            netns,
+            tuple,
+            used: 0,
+            ways: [Way::default(), Way::default()],
+            crosses: None,
+            timing: None,
+        }
     }
 
     /// Who sends what goes this way.

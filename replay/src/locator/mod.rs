@@ -212,10 +212,13 @@ impl Locator {
         }
         let Some(tuple) = headers.tuple() else { return };
         let bytes = ip_bytes(headers, len);
-        // What may not leave the link is sent with whatever TTL its protocol says.
-        let crossed = place::crosses_routers(src) && place::crosses_routers(dst);
         let peers = &mut self.peers;
         let (flow, way) = self.flows.get(netns, tuple, |flow| peers.add(&flow));
+        // What may not leave the link is sent with whatever TTL its protocol says. Asked once a flow, not
+        // once a packet.
+        let crossed = *flow
+            .crosses
+            .get_or_insert_with(|| place::crosses_routers(src) && place::crosses_routers(dst));
         flow.count(way, direction, headers, bytes, crossed);
         if whole && direction == Direction::Ingress {
             flow.ways[way].largest = flow.ways[way].largest.max(bytes as u32);
