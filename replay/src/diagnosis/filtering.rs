@@ -344,7 +344,6 @@ fn firewall(case: &mut Case<'_>, wanted: bool) -> Vec<Found> {
         let services = if discovery { "" } else { " ({service})" };
         found.title = case
             .fill(&format!("{count} {what} at {hook_text} of namespace {name}{services}."), &drops);
-        found.evidence.extend(super::firewall::candidates(case, netns, hook, found.times.count));
         found.advice = format!(
             "`ip netns exec {name} nft -a list ruleset` (or iptables-save -c): the rule or policy at that \
              hook; `nft add rule ... meta nftrace set 1` with `nft monitor trace` names it."

@@ -11,7 +11,6 @@ mod case;
 mod devices;
 mod endings;
 mod filtering;
-mod firewall;
 mod listeners;
 mod neighbours;
 mod queueing;
