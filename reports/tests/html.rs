@@ -194,7 +194,7 @@ fn first_screen_says_what_how_sure_and_what_first() {
         "nf_hook_slow+0xb2",
         "Incomplete recording",
         "lost 120 of 1,284,671 events (0.01 %), all on CPU 1",
-        "about 97.6 % of them right (estimated from 4,248 checks)",
+        "about 97.7 % of them right (estimated from 4,248 checks)",
         "href=\"#finding-1\"",
         "href=\"#drop-1\"",
         "href=\"#journey=4211\"",

@@ -34,8 +34,17 @@ fn draw(view: &str, style: Style) -> String {
 }
 
 const VIEWS: [&str; 11] = [
-    "trace", "analyze", "locate", "detect", "diagnose", "info", "diff", "rule-check", "rule-replay",
-    "explain", "suggest",
+    "trace",
+    "analyze",
+    "locate",
+    "detect",
+    "diagnose",
+    "info",
+    "diff",
+    "rule-check",
+    "rule-replay",
+    "explain",
+    "suggest",
 ];
 
 #[test]

@@ -22,8 +22,8 @@ mod volume;
 pub use self::breakdown::KEYS as BREAKDOWNS;
 pub(crate) use self::counters::Deltas;
 pub(crate) use self::drops::place as place_of;
-pub(crate) use self::reasons::meaning;
 pub use self::latency::merged as merged_latency;
+pub(crate) use self::reasons::meaning;
 pub use self::tcp::{Kind as TcpKind, Note as TcpJudgement, Rule as TcpRule};
 pub use self::tcp_watch::TcpWatch;
 

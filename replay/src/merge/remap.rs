@@ -263,13 +263,17 @@ impl Remap {
                     probe.at = self.time(probe.at);
                 }
             }
-            // What one host's rules did says nothing of the packets of the others.
-            Fact::Rules(_) | Fact::Verdicts(_) => return None,
             // The offset to UTC is the first recording's; signatures are each one's own.
             Fact::Clock(_) if self.number > 0 => return None,
             Fact::Clock(f) => f.at = self.time(f.at),
             Fact::Sampling(f) => f.at = self.time(f.at),
-            Fact::Loss(_) | Fact::End(_) | Fact::Checkpoint(_) | Fact::Unknown => return None,
+            // What one host's rules did says nothing of the packets of the others.
+            Fact::Rules(_)
+            | Fact::Verdicts(_)
+            | Fact::Loss(_)
+            | Fact::End(_)
+            | Fact::Checkpoint(_)
+            | Fact::Unknown => return None,
         }
         Some(fact)
     }

@@ -5,8 +5,8 @@
 //! so that they can be typed back as `-t`.
 
 mod analyze;
-mod check;
 mod breakdown;
+mod check;
 mod detect;
 mod diagnose;
 mod diff;
@@ -26,8 +26,8 @@ use std::fmt::{self, Write};
 use psc_replay::view::Provenance;
 
 pub use analyze::analyze;
-pub use check::check;
 pub use breakdown::breakdown;
+pub use check::check;
 pub use detect::detect;
 pub use diagnose::{diagnose, rules};
 pub use diff::diff;

@@ -88,7 +88,6 @@ fn make(path: &Path) -> std::io::Result<()> {
         let (flags, payload, outward) = match step {
             0 => (0x02, 0, false),
             1 => (0x12, 0, true),
-            2 => (0x10, 0, false),
             3 | 5 => (0x18, 400, false),
             4 | 6 => (0x18, 1_200, true),
             _ => (0x10, 0, false),

@@ -3,7 +3,7 @@
 use psc_formats::guard::{Behaviour, Unit};
 
 use super::{Compiled, Condition, Rule, RuleSet};
-use crate::view::rules::{RuleCheckView, CheckedRule};
+use crate::view::rules::{CheckedRule, RuleCheckView};
 
 impl RuleSet {
     /// What each rule was understood as.
