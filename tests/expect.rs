@@ -38,7 +38,7 @@ fn each_kind_of_statement_holds_where_it_should_and_fails_where_it_should() {
         ("closed.psc", "from = 'event.kind == \"DeviceQueue\"'\nto = 'event.kind == \"BacklogQueue\"'\nmax = '<1ms'\np50 = '<=900us'", true, "p50"),
         ("scan.psc", "finding = 'port-scan'", true, "findings"),
         ("scan.psc", "no_finding = 'any'", false, "port-scan"),
-        ("closed.psc", "no_finding = 'any'", true, "0 findings"),
+        ("conversation.psc", "no_finding = 'any'", true, "0 findings"),
         ("closed.psc", "loss = '0'", true, "0 of"),
         ("closed.psc", "closed = true", true, "its end"),
         ("closed.psc", "closed = false", false, "its end"),

@@ -123,9 +123,14 @@ fn normal(value: Value, redactor: &mut Option<&mut Redactor>, names: &[(String, 
                 if gone.contains(&name.as_str()) {
                     continue;
                 }
-                // psc's own words, in which `ping` is a word.
+                // psc's own words, in which `ping` is a word and a namespace is a name.
                 let value = if own.contains(&name.as_str()) {
-                    normal(value, redactor, &[])
+                    let named: Vec<_> = names
+                        .iter()
+                        .filter(|(_, to)| to.starts_with("namespace"))
+                        .cloned()
+                        .collect();
+                    normal(value, redactor, &named)
                 } else {
                     normal(value, redactor, names)
                 };

@@ -271,8 +271,10 @@ mod tests {
     }
 
     fn text(text: &str) -> Vec<u8> {
-        assert!(text.len() < 29);
-        let mut out = vec![2 << 5 | text.len() as u8];
+        // Lengths from 29 on are told by another byte.
+        assert!(text.len() < 29 + 256);
+        let mut out = vec![2 << 5 | text.len().min(29) as u8];
+        out.extend(text.len().checked_sub(29).map(|more| more as u8));
         out.extend(text.as_bytes());
         out
     }
