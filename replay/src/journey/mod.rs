@@ -317,6 +317,8 @@ impl Journeys {
                 let generation = self.slab.get_mut(slot);
                 if generation.end.is_none() {
                     generation.stage = Stage::Queued;
+                    // A datagram that is cut again goes out in the skbs that it came in.
+                    generation.goes_on = false;
                 }
             }
             EventKind::TransmitStart {} => {
