@@ -134,3 +134,34 @@ fn a_process_in_a_container_is_known_by_the_containers_id() {
         assert!(task.cgroup.contains("docker-"), "{task:?}");
     }
 }
+
+#[test]
+fn one_side_of_a_veth_keeps_its_packets_apart() {
+    if !live("one_side_of_a_veth_keeps_its_packets_apart") {
+        return;
+    }
+    let pair = Pair::new();
+    pair.client.sh(&["ping", "-c", "3", "-i", "0.2", "-w", "5", "-q", "10.77.0.2"]);
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let path = dir.path().join("side.psc");
+    let recording = Recording::start(&path, &["--netns", &pair.client.name]);
+    // What the far side does with the skb is left out, so most ends are not seen and buffers are reused.
+    refused(&pair.client, 60);
+    std::thread::sleep(Duration::from_millis(200));
+    let (ok, said) = recording.stop();
+    assert!(ok, "{said}");
+
+    let view = json(&["trace"], &path, &["--limit", "10000", "-f", "udp.dstport == 9"]);
+    let journeys = view["exemplars"].as_array().expect("journeys");
+    assert_eq!(journeys.len(), 60, "each datagram is a journey of its own");
+    for journey in journeys {
+        let probes = journey["steps"].as_array().expect("steps").iter().map(|step| &step["probe"]);
+        let count = |name: &str| probes.clone().filter(|probe| *probe == name).count();
+        assert_eq!(count("net:net_dev_queue"), 1, "{journey:#}");
+        assert_eq!(
+            count("net:net_dev_xmit"),
+            1,
+            "the driver's answer is of this side: {journey:#}"
+        );
+    }
+}

@@ -146,7 +146,7 @@ static __noinline bool describe_skb(const struct here *here, struct psc_record *
 		int verdict = sk ? judge_sock(sk) : 0;
 
 		slot = skb_slot(skb, &tag);
-		if (verdict == 1 || (slot && *slot == (tag | SKB_EXCLUDED)) ||
+		if (verdict == 1 || (slot && (*slot == (tag | SKB_EXCLUDED) || (!rec->ifindex && *slot == (tag | SKB_ELSEWHERE)))) ||
 		    !passes_filter(rec->netns, rec->ifindex)) {
 			__sync_fetch_and_add(&here->cpu->filtered, 1);
 			return false;

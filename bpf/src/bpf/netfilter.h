@@ -30,7 +30,7 @@ static __always_inline int netfilter_event(struct bpf_nf_ctx *ctx, __u8 probe, _
 	}
 	if (config.filtering) {
 		slot = skb_slot(skb, &tag);
-		if ((slot && *slot == (tag | SKB_EXCLUDED)) ||
+		if ((slot && (*slot == (tag | SKB_EXCLUDED) || (!rec.ifindex && *slot == (tag | SKB_ELSEWHERE)))) ||
 		    !passes_filter(rec.netns, rec.ifindex)) {
 			__sync_fetch_and_add(&here.cpu->filtered, 1);
 			return NF_ACCEPT;

@@ -200,6 +200,7 @@ static __always_inline void put_gso(struct psc_record *rec, struct sk_buff *skb)
 
 /* skb cache entries: high half tells skbs apart, low half is `headers` or this. */
 #define SKB_EXCLUDED 0xffffffffU
+#define SKB_ELSEWHERE 0xfffffffdU
 #define SKB_SHED 0xfffffffeU
 
 static __always_inline __u64 *skb_slot(struct sk_buff *skb, __u64 *tag)

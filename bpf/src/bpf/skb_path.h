@@ -59,15 +59,20 @@ static __always_inline bool filtered_out(const struct here *here, const struct p
 					 const struct packet *packet, __u64 *slot, __u64 tag,
 					 bool ends)
 {
-	bool shed = *slot == (tag | SKB_SHED), out = *slot == (tag | SKB_EXCLUDED);
+	bool shed = *slot == (tag | SKB_SHED), excluded = *slot == (tag | SKB_EXCLUDED);
+	bool elsewhere = *slot == (tag | SKB_ELSEWHERE);
 	bool known = (*slot & 0xffffffff00000000ULL) == tag;
 
-	if (rec->ifindex)
-		out = !passes_filter(rec->netns, rec->ifindex) || is_excluded(&packet->tuple) ||
-		      (out && !packet->tuple.family);
-	else if (!known)
-		out = !passes_filter(rec->netns, 0) || is_excluded(&packet->tuple);
-	if (!out) {
+	/* Each device decides for itself: while it is sent, a veth's skb arrives at a far side that may
+	 * be left out, and the driver's answer is still of this side. */
+	if (rec->ifindex) {
+		elsewhere = !passes_filter(rec->netns, rec->ifindex);
+		excluded = is_excluded(&packet->tuple) || (excluded && !packet->tuple.family);
+	} else if (!known) {
+		elsewhere = !passes_filter(rec->netns, 0);
+		excluded = is_excluded(&packet->tuple);
+	}
+	if (!elsewhere && !excluded) {
 		/* What an event without headers belongs to was decided at one that had them. */
 		if (packet->tuple.family)
 			shed = is_shed(&packet->tuple);
@@ -78,7 +83,7 @@ static __always_inline bool filtered_out(const struct here *here, const struct p
 		return true;
 	}
 	__sync_fetch_and_add(&here->cpu->filtered, 1);
-	*slot = ends ? 0 : tag | SKB_EXCLUDED;
+	*slot = ends ? 0 : tag | (excluded ? SKB_EXCLUDED : SKB_ELSEWHERE);
 	return true;
 }
 
