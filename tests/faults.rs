@@ -22,7 +22,7 @@ use netns::live;
 use netns::recording::{Recording, json};
 
 /// Recordings at once: each attaches its own probes, which every packet of the machine then runs through.
-const WORKERS: usize = 6;
+const WORKERS: usize = 3;
 
 /// One finding as far as the campaign looks at it.
 struct Told {
@@ -107,27 +107,40 @@ fn every_fault_is_named_and_no_twin_is() {
     let chosen =
         |case: &&Case| only.as_ref().is_none_or(|only| only.split(',').any(|o| o == case.name));
     let queue: Mutex<VecDeque<&Case>> = Mutex::new(CASES.iter().filter(chosen).collect());
-    let faults = Mutex::new(Vec::new());
-    let dir = tempfile::tempdir().expect("temporary directory");
+    let crowded = Mutex::new(Vec::new());
+    let run = |case: &Case| {
+        std::panic::catch_unwind(|| {
+            let dir = tempfile::tempdir().expect("temporary directory");
+            let faulty = diagnosed(case, true, dir.path());
+            let twin = diagnosed(case, false, dir.path());
+            judge(case, &faulty, &twin)
+        })
+        .unwrap_or_else(|_| "  it panicked\n".to_owned())
+    };
     std::thread::scope(|scope| {
         for _ in 0..WORKERS {
             scope.spawn(|| {
                 while let Some(case) = { queue.lock().expect("queue").pop_front() } {
-                    let run = std::panic::catch_unwind(|| {
-                        let faulty = diagnosed(case, true, dir.path());
-                        let twin = diagnosed(case, false, dir.path());
-                        judge(case, &faulty, &twin)
-                    });
-                    let wrong = run.unwrap_or_else(|_| "  it panicked\n".to_owned());
-                    println!("{:<26} {}", case.name, if wrong.is_empty() { "ok" } else { "WRONG" });
+                    let wrong = run(case);
+                    println!("{:<26} {}", case.name, if wrong.is_empty() { "ok" } else { "again" });
                     if !wrong.is_empty() {
-                        faults.lock().expect("faults").push(format!("{}:\n{wrong}", case.name));
+                        crowded.lock().expect("cases").push(case);
                     }
                 }
             });
         }
     });
-    let faults = faults.into_inner().expect("faults");
+    // The faults' clocks are the kernel's: a neighbour is given up after three seconds, a connection
+    // waits one for its second SYN. Where six hosts share two cores a case can come too late, which
+    // says nothing of the diagnosis; alone, it has to hold.
+    let mut faults = Vec::new();
+    for case in crowded.into_inner().expect("cases") {
+        let wrong = run(case);
+        println!("{:<26} alone: {}", case.name, if wrong.is_empty() { "ok" } else { "WRONG" });
+        if !wrong.is_empty() {
+            faults.push(format!("{}:\n{wrong}", case.name));
+        }
+    }
     assert!(faults.is_empty(), "{} wrong:\n{}", faults.len(), faults.join("\n"));
 }
 

@@ -269,7 +269,7 @@ pub const CASES: &[Case] = &[
             let _server = echo(&net.s, (HERE, 9));
             let to = if faulty { Ipv4Addr::new(10, 77, 0, 9) } else { SERVER };
             send(&net.c, (to, 9), 3, 50, SOON);
-            std::thread::sleep(Duration::from_millis(if faulty { 3200 } else { 100 }));
+            std::thread::sleep(Duration::from_millis(if faulty { 4500 } else { 100 }));
         },
     },
     Case {
@@ -280,7 +280,7 @@ pub const CASES: &[Case] = &[
             net.c.ip(&["neigh", "flush", "dev", "c0"]);
             let _server = echo(&net.s, (HERE, 9));
             send(&net.c, (SERVER, 9), 3, 50, SOON);
-            std::thread::sleep(Duration::from_millis(if faulty { 3200 } else { 100 }));
+            std::thread::sleep(Duration::from_millis(if faulty { 4500 } else { 100 }));
         },
     },
     Case {
