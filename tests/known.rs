@@ -78,6 +78,52 @@ fn a_sleeping_reader_is_the_time_from_the_link_to_the_user() {
 }
 
 #[test]
+fn a_datagrams_wait_for_its_reader_is_the_time_in_the_sockets_queue() {
+    if !live("a_datagrams_wait_for_its_reader_is_the_time_in_the_sockets_queue") {
+        return;
+    }
+    if !std::path::Path::new("/sys/kernel/tracing/events/sock/sk_data_ready").exists() {
+        return println!("this kernel has no sk_data_ready");
+    }
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let pair = Pair::new();
+    let server = pair.server.run(|| UdpSocket::bind(("10.77.0.2", 7003)).expect("bind"));
+    let client = pair.client.run(|| UdpSocket::bind("10.77.0.1:0").expect("bind"));
+    let path = folder.path().join("datagrams.psc");
+    let recording = Recording::start(&path, &[]);
+    let mut bounds = Vec::new();
+    // Bursts of three: the second and third wait behind the first, and are told apart by their length.
+    for _ in 0..5 {
+        let before = Instant::now();
+        for len in [100, 200, 300] {
+            client.send_to(&vec![7; len], ("10.77.0.2", 7003)).expect("send");
+        }
+        let sent = Instant::now();
+        std::thread::sleep(Duration::from_millis(20));
+        for len in [100, 200, 300] {
+            assert_eq!(server.recv(&mut [0; 1000]).expect("read"), len);
+        }
+        bounds.push((sent, before));
+        let least = sent.elapsed();
+        assert!(least >= Duration::from_millis(20));
+        bounds.last_mut().expect("just put").0 = sent;
+    }
+    let (ok, said) = recording.stop();
+    assert!(ok, "{said}");
+    let most = bounds.iter().map(|(_, before)| before.elapsed()).max().expect("five bursts");
+    let view = json(&["analyze"], &path, &["-f", "udp.dstport == 7003"]);
+    let row = row(&view, "socket sk_data_ready", "user sock_recv_length");
+    assert_eq!(row["latency"]["count"], 15);
+    let (least, most) = (20e6, most.as_nanos() as f64);
+    for what in ["p50", "max"] {
+        let waited = nanoseconds(row, what);
+        assert!(least * 0.95 <= waited && waited <= most, "{what}: {waited} ns");
+    }
+    let journeys = json(&["trace"], &path, &["-f", "udp.dstport == 7003"]);
+    assert_eq!(journeys["journeys"]["delivered"], 15, "{}", journeys["journeys"]);
+}
+
+#[test]
 fn a_shapers_queue_is_the_wait_in_the_qdisc() {
     if !live("a_shapers_queue_is_the_wait_in_the_qdisc") {
         return;

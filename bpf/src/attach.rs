@@ -136,9 +136,9 @@ probes! {
     PROBE_FIB6_LOOKUP = "fib6:fib6_table_lookup" Network Full RouteLookup in "ipv6";
     PROBE_TCP_PROBE = "tcp:tcp_probe" Transport Full TcpProbe;
     PROBE_TCP_CONG_STATE = "tcp:tcp_cong_state_set" Transport Full CongestionState;
-    PROBE_DATA_READY = "sock:sk_data_ready" Socket Full DataReady;
+    PROBE_DATA_READY = "sock:sk_data_ready" Socket Default DataReady;
     PROBE_SOCK_SEND = "sock:sock_send_length" User Default SockSend;
-    PROBE_SOCK_RECV = "sock:sock_recv_length" User Full SockReceive;
+    PROBE_SOCK_RECV = "sock:sock_recv_length" User Default SockReceive;
     PROBE_XDP_REDIRECT = "xdp:xdp_redirect" Driver Full XdpRedirect;
     PROBE_XDP_REDIRECT_ERR = "xdp:xdp_redirect_err" Driver Default XdpRedirect;
     PROBE_NEIGH_CREATE = "neigh:neigh_create" Link Full Neighbour;

@@ -432,9 +432,10 @@ kinds! {
         /// `TCP_CA_*`.
         state: u8,
     }
-    /// `sk_data_ready`: a socket's owner was told of data.
+    /// `sk_data_ready`: a socket's owner was told of data. Of datagrams only, unless all probes were asked for.
     DataReady = 31 {}
-    /// `sock_recv_length`.
+    /// `sock_recv_length`: a reader took data out of a socket's queue; a look at it (`MSG_PEEK`) is not told.
+    /// Of datagrams only, unless all probes were asked for.
     SockReceive = 32 {
         /// Bytes returned, or a negative errno.
         rc: i32,

@@ -50,6 +50,7 @@ enum { BPF_RB_NO_WAKEUP = 1ULL << 0 };
 #define IPPROTO_ICMP 1
 #define IPPROTO_TCP 6
 #define IPPROTO_UDP 17
+#define IPPROTO_UDPLITE 136
 #define IPPROTO_ICMPV6 58
 #define TCP_TIME_WAIT 6
 #define TCP_NEW_SYN_RECV 12

@@ -206,7 +206,8 @@ static __always_inline void put_gso(struct psc_record *rec, struct sk_buff *skb)
 static __always_inline __u64 *skb_slot(struct sk_buff *skb, __u64 *tag)
 {
 	__u32 low = low_half(skb);
-	__u32 slot = (low * 0x9e3779b1U >> 6) & config.skb_mask;
+	/* The high bits of the product: the low ones know only the low bits of the address. */
+	__u32 slot = (low * 0x9e3779b1U >> 15) & config.skb_mask;
 
 	*tag = (__u64)low << 32;
 	return bpf_map_lookup_elem(&skbs, &slot);

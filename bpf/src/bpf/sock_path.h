@@ -199,12 +199,25 @@ int BPF_PROG(on_tcp_cong_state_set, struct sock *sk, __u8 state)
 	return sock_event(ctx, PROBE_TCP_CONG_STATE, sk, NULL, &rec, &tuple, true);
 }
 
+#define MSG_PEEK 0x2
+#define MSG_ERRQUEUE 0x2000
+
+static __always_inline bool takes_datagrams(struct sock *sk)
+{
+	__u16 protocol = BPF_CORE_READ(sk, sk_protocol);
+
+	return is_inet(sk) && (protocol == IPPROTO_UDP || protocol == IPPROTO_UDPLITE);
+}
+
 SEC("tp_btf/sk_data_ready")
 int BPF_PROG(on_sk_data_ready, struct sock *sk)
 {
 	struct psc_record rec = {};
 	struct psc_tuple tuple = {};
 
+	/* What TCP delivers is seen as it is copied; a datagram is seen here only. */
+	if (!config.every_call && !(sk && takes_datagrams(sk)))
+		return 0;
 	return sock_event(ctx, PROBE_DATA_READY, sk, NULL, &rec, &tuple, false);
 }
 
@@ -222,11 +235,16 @@ int BPF_PROG(on_sock_send_length, struct sock *sk, int rc)
 }
 
 SEC("tp_btf/sock_recv_length")
-int BPF_PROG(on_sock_recv_length, struct sock *sk, int rc)
+int BPF_PROG(on_sock_recv_length, struct sock *sk, int rc, int flags)
 {
 	struct psc_record rec = {};
 	struct psc_tuple tuple = {};
 
+	/* Neither a look nor an error message takes anything out of the queue. */
+	if (flags & (MSG_PEEK | MSG_ERRQUEUE))
+		return 0;
+	if (!config.every_call && (rc < 0 || !(sk && takes_datagrams(sk))))
+		return 0;
 	rec.arg[0] = (__u32)rc;
 	return sock_event(ctx, PROBE_SOCK_RECV, sk, NULL, &rec, &tuple, false);
 }

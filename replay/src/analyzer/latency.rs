@@ -17,6 +17,8 @@ enum Span {
     GroToReceive,
     BacklogToReceive,
     ReceiveToTransport,
+    ReceiveToSocket,
+    SocketQueue,
     ReceiveToUser,
     ReceiveToConsume,
     ReceiveToDrop,
@@ -46,6 +48,10 @@ const SPANS: &[Text] = &[
         note: "the wait in the per-CPU backlog", needs: &[&["netif_rx"], &["netif_receive_skb"]] },
     Text { span: Span::ReceiveToTransport, direction: "ingress", from: "link netif_receive_skb", to: "transport tcp_probe",
         note: "segments of established TCP connections only", needs: &[&["netif_receive_skb"], &["tcp_probe"]] },
+    Text { span: Span::ReceiveToSocket, direction: "ingress", from: "link netif_receive_skb", to: "socket sk_data_ready",
+        note: "UDP: the way through IP to the socket's queue", needs: &[&["netif_receive_skb"], &["sk_data_ready"]] },
+    Text { span: Span::SocketQueue, direction: "ingress", from: "socket sk_data_ready", to: "user sock_recv_length",
+        note: "UDP: the wait in the socket's queue for the application to read", needs: &[&["sk_data_ready"], &["sock_recv_length"]] },
     Text { span: Span::ReceiveToUser, direction: "ingress", from: "link netif_receive_skb", to: "user skb_copy_datagram_iovec",
         note: "includes the wait for the application to read; UDP may not pass this probe", needs: &[&["netif_receive_skb"], &["skb_copy_datagram_iovec"]] },
     Text { span: Span::ReceiveToConsume, direction: "ingress", from: "link netif_receive_skb", to: "socket consume_skb",
@@ -121,6 +127,15 @@ impl Latencies {
                     self.since_receive(open, Span::ReceiveToUser, at);
                 }
                 open.read = true;
+            }
+            EventKind::DataReady {} => {
+                self.since_receive(open, Span::ReceiveToSocket, at);
+                open.in_socket = Some(at);
+            }
+            EventKind::SockReceive { .. } => {
+                if let Some(start) = open.in_socket.take() {
+                    self.record(Span::SocketQueue, start, at);
+                }
             }
             EventKind::Consume { .. } => {
                 self.since_receive(open, Span::ReceiveToConsume, at);
@@ -200,6 +215,7 @@ struct Open {
     gro: Option<u64>,
     backlog: Option<u64>,
     received: Option<u64>,
+    in_socket: Option<u64>,
     read: bool,
     queued: Option<(u64, DeviceId)>,
     enqueued: Option<(u64, DeviceId)>,

@@ -2,7 +2,7 @@
 
 use psc_formats::event::DeviceId;
 use psc_formats::packet::Headers;
-use psc_formats::{Event, FiveTuple, Ns};
+use psc_formats::{Event, FiveTuple, Ns, SockId};
 
 use super::datagrams;
 use crate::engine::{Ambiguity, Edge, Evidence, JourneyId, Lineage, SkbId};
@@ -69,6 +69,8 @@ pub(super) struct Generation {
     pub(super) goes_on: bool,
     /// The datagram that it was last seen to be a fragment of.
     pub(super) datagram: Option<datagrams::Key>,
+    /// The socket that it was queued in, 0 for none.
+    pub(super) queued_in: SockId,
     /// A copy of it has been found already.
     pub(super) copy_found: bool,
     /// Unfinished transmits that name it.

@@ -15,6 +15,8 @@
 //! - An event whose address has no generation opens one that is [`Ambiguity::BirthNotObserved`],
 //!   unless it is a clone (same content as a recent packet, see `clones`), a segment of the GSO
 //!   skb this CPU is sending, or a packet made here and discarded before it was queued.
+//! - UDP's way into a socket's queue and out of it is told of the socket, not of the skb; `sockets` finds the
+//!   datagram.
 //! - Different fingerprints prove two packets. At anything but a birth that is a birth missed:
 //!   [`Ambiguity::ContentContradicts`].
 //! - Lost events of a CPU make what happened on it doubtful: [`Ambiguity::LossWhileOpen`], unless
@@ -36,6 +38,7 @@ mod generation;
 mod merges;
 mod place;
 mod segments;
+mod sockets;
 #[cfg(test)]
 mod tests;
 mod told;
@@ -56,6 +59,7 @@ use functions::Functions;
 use generation::{End, Generation, NONE, Slab, Stage};
 use merges::Merges;
 use segments::Cuts;
+use sockets::SocketQueues;
 use told::Tellings;
 use transmit::{Transmit, Transmits};
 use twins::Twins;
@@ -122,6 +126,7 @@ pub struct Journeys {
     merges: Merges,
     datagrams: Datagrams,
     told: Tellings,
+    queues: SocketQueues,
     /// Per CPU, the time of the first event after lost ones.
     gaps: Vec<Ns>,
     waiting: VecDeque<(Ns, u32, JourneyId)>,
@@ -160,6 +165,7 @@ impl Journeys {
             merges: Merges::default(),
             datagrams: Datagrams::default(),
             told: Tellings::default(),
+            queues: SocketQueues::default(),
             gaps: Vec::new(),
             waiting: VecDeque::new(),
             closed: VecDeque::new(),
@@ -312,6 +318,7 @@ impl Journeys {
             }
             EventKind::Receive {} => {
                 self.slab.get_mut(slot).stage = Stage::Received(event.device);
+                self.note_received(slot, event);
             }
             EventKind::DeviceQueue {} | EventKind::QdiscDequeue { .. } => {
                 let generation = self.slab.get_mut(slot);
@@ -339,7 +346,9 @@ impl Journeys {
                         if taken { Stage::Transmitted(device) } else { Stage::Queued };
                 }
             }
-            EventKind::CopyToUser { .. } => self.slab.get_mut(slot).copied = true,
+            EventKind::CopyToUser { .. } | EventKind::SockReceive { .. } => {
+                self.slab.get_mut(slot).copied = true;
+            }
             EventKind::Consume { .. } => self.ended(slot, End::Consumed),
             EventKind::Free { reason, .. } if self.harmless.contains(&reason) => {
                 self.ended(slot, End::Consumed);
@@ -385,6 +394,7 @@ impl Journeys {
         let generation = self.slab.get_mut(slot);
         generation.end = Some(end);
         let addr = generation.skb.addr;
+        self.leave_socket(slot);
         if let Some(address) = self.addresses.get_mut(&addr)
             && address.slot == slot
         {
@@ -451,6 +461,7 @@ impl Journeys {
         }
         self.finished = finished;
         self.cuts.forget(event.cpu);
+        self.queues.forget(event.cpu);
         self.forget_calls(Some(event.cpu));
     }
 

@@ -18,6 +18,9 @@ impl Journeys {
         bytes: &[u8],
         tables: &Tables,
     ) -> Option<(u32, bool)> {
+        if let EventKind::DataReady {} | EventKind::SockReceive { .. } = event.kind {
+            return self.in_socket(event, tables).map(|slot| (slot, false));
+        }
         if event.skb == SkbAddr(0) {
             return None;
         }
@@ -89,7 +92,10 @@ impl Journeys {
     pub(super) fn is_birth(&self, event: &Event, current: Option<u32>, tables: &Tables) -> bool {
         let stage = current.map(|slot| self.slab.get(slot).stage);
         match event.kind {
-            EventKind::DeviceQueue {} => event.iif == 0,
+            EventKind::DeviceQueue {} => {
+                event.iif == 0
+                    || current.is_some_and(|slot| self.cannot_be_sent(slot, event, tables))
+            }
             EventKind::BacklogQueue {} | EventKind::GroReceive {} => match stage {
                 Some(Stage::Transmitted(from)) => !clones::are_peers(from, event.device, tables),
                 Some(Stage::Received(_)) => !clones::is_tunnel(event.device, tables),
@@ -100,6 +106,16 @@ impl Journeys {
             }
             _ => false,
         }
+    }
+
+    /// Whether the packet in `slot`, once received, cannot be what is queued to a device now: it was read, or it
+    /// is in another namespace, which only a device that receives it again would take it out of.
+    fn cannot_be_sent(&self, slot: u32, event: &Event, tables: &Tables) -> bool {
+        let generation = self.slab.get(slot);
+        let Stage::Received(device) = generation.stage else { return false };
+        let namespace = |device| tables.devices.get(&device).map_or(0, |device| device.netns);
+        let (from, to) = (namespace(device), namespace(event.device));
+        generation.copied || from != 0 && to != 0 && from != to
     }
 
     /// Whether a `Receive` of the skb in `slot` can be of the packet that it was.

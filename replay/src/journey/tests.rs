@@ -2,6 +2,7 @@
 
 mod functions;
 mod kin;
+mod sockets;
 
 use psc_formats::event::{Context, DeviceId, Gso, LinkType, PacketRef, StackId, SymbolId};
 use psc_formats::fact::{DeviceFact, Fact, StackFact, SymbolFact};
