@@ -210,10 +210,10 @@ fn rules_are_swapped_between_packets_and_taken_back_unless_confirmed() {
     let path = rules(folder.path(), TEN);
     let path = path.to_str().expect("UTF-8");
     let mut live =
-        Live::start(&pair.server, &["--rules", path, "--enforce", "--confirm-within", "3s"]);
+        Live::start(&pair.server, &["--rules", path, "--enforce", "--confirm-within", "8s"]);
     assert_eq!(datagrams(&pair, 5001, 10), 0);
     live.signal(libc::SIGUSR1);
-    live.wait_for("confirmed");
+    live.wait_for("confirmed: the rules stay");
 
     // A hostile file changes nothing but a message.
     rules(folder.path(), "[[rule]]\nid = \"x\"\nmatch = \"tcp.prot == 1\"\naction = \"drop\"\n");

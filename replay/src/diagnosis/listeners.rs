@@ -287,7 +287,8 @@ fn listen_overflow(case: &mut Case<'_>) -> Vec<Found> {
                 socket.send_queue
             ));
         }
-        let mut tried: BTreeMap<SocketAddr, (u64, Times)> = BTreeMap::new();
+        // SYNs that were sent again or never answered.
+        let mut tried: BTreeMap<SocketAddr, (u64, u64, Times)> = BTreeMap::new();
         for connection in case.seen.connections.all() {
             let server = connection.server();
             let named = full.is_empty()
@@ -301,29 +302,37 @@ fn listen_overflow(case: &mut Case<'_>) -> Vec<Found> {
             if waits && named && here {
                 let row = tried.entry(server).or_default();
                 row.0 += u64::from(connection.syns - 1);
-                row.1.merge(&connection.times);
+                row.1 += u64::from(!connection.syn_ack);
+                row.2.merge(&connection.times);
             }
         }
         let mut times = Times::default();
-        let resent: u64 = tried.values().map(|(count, _)| count).sum();
-        for (_, seen) in tried.values() {
+        let resent: u64 = tried.values().map(|(count, ..)| count).sum();
+        for (.., seen) in tried.values() {
             times.merge(seen);
         }
         times.count = overflows;
-        let mut suspects: Vec<(SocketAddr, u64)> =
-            tried.iter().map(|(s, (n, _))| (*s, *n)).collect();
-        suspects.sort_by_key(|(server, count)| (std::cmp::Reverse(*count), *server));
+        let mut suspects: Vec<(SocketAddr, u64, u64)> = tried
+            .iter()
+            .map(|(server, (resent, unanswered, _))| (*server, *resent, *unanswered))
+            .collect();
+        suspects.sort_by_key(|(server, resent, unanswered)| {
+            (std::cmp::Reverse((*resent, *unanswered)), *server)
+        });
         if full.is_empty() {
             evidence.push(
                 "No socket snapshot caught a listener with a full queue; those named are the ones that left SYNs \
                  unanswered."
                     .to_owned(),
             );
-            targets.extend(suspects.iter().filter(|(_, count)| *count > 0).take(SUSPECTS).map(
-                |(server, count)| {
-                    format!("{server} (likely: {} sent to it again)", counted(*count, "SYN"))
-                },
-            ));
+            let likely = suspects.iter().filter(|(_, resent, unanswered)| resent + unanswered > 0);
+            targets.extend(likely.take(SUSPECTS).map(|(server, resent, unanswered)| {
+                if *resent > 0 {
+                    format!("{server} (likely: {} sent to it again)", counted(*resent, "SYN"))
+                } else {
+                    format!("{server} (likely: {} to it unanswered)", counted(*unanswered, "SYN"))
+                }
+            }));
         }
         if resent > 0 {
             evidence.push(format!(
@@ -331,7 +340,7 @@ fn listen_overflow(case: &mut Case<'_>) -> Vec<Found> {
                 counted(resent, "SYN")
             ));
         }
-        explained.extend(suspects.iter().map(|(server, _)| (server.ip(), server.port())));
+        explained.extend(suspects.iter().map(|(server, ..)| (server.ip(), server.port())));
         all.push(Found {
             title: format!(
                 "A full accept queue dropped {} in namespace {name}; the kernel frees these without an event.",
