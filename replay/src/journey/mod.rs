@@ -318,7 +318,6 @@ impl Journeys {
             }
             EventKind::Receive {} => {
                 self.slab.get_mut(slot).stage = Stage::Received(event.device);
-                self.note_received(slot, event);
             }
             EventKind::DeviceQueue {} | EventKind::QdiscDequeue { .. } => {
                 let generation = self.slab.get_mut(slot);
@@ -370,7 +369,10 @@ impl Journeys {
     fn note_kin(&mut self, slot: u32, event: &Event, tables: &Tables) {
         match event.kind {
             EventKind::GroReceive {} => self.note_gro(slot, event),
-            EventKind::Receive {} => self.note_merged(slot, event),
+            EventKind::Receive {} => {
+                self.note_merged(slot, event);
+                self.note_received(slot, event);
+            }
             _ => {}
         }
         self.note_reassembly(slot, event, tables);

@@ -17,13 +17,21 @@ fn stretch(protocol: u8, port: u16) -> Stretch {
 }
 
 fn arrives(stretch: &mut Stretch, skb: u32) {
-    let datagram = Seen { skb, packet: Some(DATAGRAM), iif: 1, ..SEEN };
+    arrives_on(stretch, 0, skb);
+}
+
+fn arrives_on(stretch: &mut Stretch, cpu: u16, skb: u32) {
+    let datagram = Seen { cpu, skb, packet: Some(DATAGRAM), iif: 1, ..SEEN };
     stretch.see(datagram, EventKind::BacklogQueue {});
     stretch.see(Seen { packet: None, ..datagram }, EventKind::Receive {});
 }
 
 fn socket(stretch: &mut Stretch, kind: EventKind) -> Option<JourneyId> {
-    stretch.see(Seen { skb: 0, device: 0, sock: SOCKET, ..SEEN }, kind).0
+    socket_on(stretch, 0, kind)
+}
+
+fn socket_on(stretch: &mut Stretch, cpu: u16, kind: EventKind) -> Option<JourneyId> {
+    stretch.see(Seen { cpu, skb: 0, device: 0, sock: SOCKET, ..SEEN }, kind).0
 }
 
 #[test]
@@ -73,6 +81,49 @@ fn nothing_is_read_that_cannot_be_known() {
     assert!(socket(&mut lossy, EventKind::DataReady {}).is_some());
     let read = Seen { skb: 0, device: 0, sock: SOCKET, gap: true, ..SEEN };
     assert_eq!(lossy.see(read, EventKind::SockReceive { rc: PAYLOAD }).0, None);
+}
+
+#[test]
+fn which_was_read_is_not_told_where_two_cpus_queue_at_once() {
+    const READ: EventKind = EventKind::SockReceive { rc: PAYLOAD };
+    // Both received before either was told of; the second read is of whichever is left.
+    let mut both = stretch(17, 256);
+    arrives_on(&mut both, 0, 1);
+    arrives_on(&mut both, 1, 2);
+    assert!(socket_on(&mut both, 1, EventKind::DataReady {}).is_some());
+    assert_eq!(socket_on(&mut both, 1, READ), None, "the other may have been first");
+    assert!(socket_on(&mut both, 0, EventKind::DataReady {}).is_some());
+    assert_eq!(socket_on(&mut both, 1, READ), None, "or was read just now");
+    // Read before it is told of.
+    let mut early = stretch(17, 256);
+    arrives_on(&mut early, 0, 1);
+    assert_eq!(socket_on(&mut early, 1, READ), None);
+    assert!(socket_on(&mut early, 0, EventKind::DataReady {}).is_some());
+    arrives_on(&mut early, 0, 2);
+    let next = socket_on(&mut early, 0, EventKind::DataReady {});
+    assert_eq!(socket_on(&mut early, 1, READ), next, "the next read is of the next");
+    assert!(early.end().iter().all(|journey| journey.outcome == Outcome::Delivered));
+    // Told of before the first is read.
+    let mut late = stretch(17, 256);
+    arrives_on(&mut late, 0, 1);
+    arrives_on(&mut late, 1, 2);
+    socket_on(&mut late, 1, EventKind::DataReady {});
+    socket_on(&mut late, 0, EventKind::DataReady {});
+    assert_eq!([socket(&mut late, READ), socket(&mut late, READ)], [None, None]);
+    // One CPU queues for the other, too: what that is, is not known.
+    let mut for_other = stretch(17, 256);
+    arrives_on(&mut for_other, 0, 1);
+    arrives_on(&mut for_other, 1, 2);
+    assert!(socket_on(&mut for_other, 1, EventKind::DataReady {}).is_some());
+    assert_eq!(socket_on(&mut for_other, 1, EventKind::DataReady {}), None);
+    assert_eq!([socket(&mut for_other, READ), socket(&mut for_other, READ)], [None, None]);
+    for stretch in [both, late] {
+        for journey in stretch.end() {
+            assert_eq!(journey.outcome, Outcome::Delivered);
+            assert!(kinds(&journey).contains(&"DataReady"), "{:?}", kinds(&journey));
+            assert!(!kinds(&journey).contains(&"SockReceive"));
+        }
+    }
 }
 
 #[test]
