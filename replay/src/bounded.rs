@@ -1,29 +1,51 @@
 //! A table that hostile input cannot grow without bound.
 
-use std::collections::HashMap;
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash};
+
+use hashbrown::{DefaultHashBuilder, HashTable};
 
 /// A map of at most `cap` entries. When it is full, the quarter used longest ago makes room.
 ///
-/// Keys come from packets, so the hash is the standard library's keyed one: crafted addresses
-/// cannot make it slow. What is evicted depends only on the order of uses, never on the hash.
+/// Keys come from packets, so the hash has a seed of its own in each process and table: who crafts addresses
+/// does not know which of them meet. What is evicted depends only on the order of uses, never on the hash.
+///
+/// Entries stay where they are in one array, and the hash table holds their places: looking up touches a
+/// few bytes, growing moves no entry by its hash, and choosing what goes reads only the marks.
 #[derive(Debug)]
 pub(crate) struct Bounded<K, V> {
-    slots: HashMap<K, Slot<V>>,
+    places: HashTable<u32>,
+    hasher: DefaultHashBuilder,
+    slots: Vec<Option<(K, V)>>,
+    /// Beside the slots.
+    marks: Vec<Mark>,
+    /// Slots without an entry.
+    free: Vec<u32>,
     cap: usize,
     uses: u64,
     evicted: u64,
 }
 
-#[derive(Debug)]
-struct Slot<V> {
+/// What is asked of many entries at once.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    /// Number of the last use; 0 of a free slot.
     used: u64,
-    value: V,
+    hash: u64,
 }
 
 impl<K: Hash + Eq + Clone, V> Bounded<K, V> {
     pub(crate) fn new(cap: usize) -> Self {
-        Self { slots: HashMap::new(), cap: cap.max(1), uses: 0, evicted: 0 }
+        Self {
+            places: HashTable::new(),
+            hasher: DefaultHashBuilder::default(),
+            slots: Vec::new(),
+            marks: Vec::new(),
+            free: Vec::new(),
+            // Places are 32 bits wide.
+            cap: cap.clamp(1, u32::MAX as usize),
+            uses: 0,
+            evicted: 0,
+        }
     }
 
     /// The value of `key`, made when new. Entries that had to make room are appended to `spill`.
@@ -33,19 +55,66 @@ impl<K: Hash + Eq + Clone, V> Bounded<K, V> {
         make: impl FnOnce() -> V,
         spill: &mut Vec<(K, V)>,
     ) -> &mut V {
-        if self.slots.len() >= self.cap && !self.slots.contains_key(&key) {
-            self.evict(spill);
-        }
+        let hash = self.hasher.hash_one(&key);
+        let place = if let Some(place) = self.place(hash, &key) {
+            place
+        } else {
+            if self.is_full() {
+                self.evict(spill);
+            }
+            self.vacant(hash)
+        };
         self.uses += 1;
-        let used = self.uses;
-        let slot = self.slots.entry(key).or_insert_with(|| Slot { used, value: make() });
-        slot.used = used;
-        &mut slot.value
+        self.marks[place].used = self.uses;
+        &mut self.slots[place].get_or_insert_with(|| (key, make())).1
+    }
+
+    /// A slot for a new key with this hash.
+    fn vacant(&mut self, hash: u64) -> usize {
+        let mark = Mark { used: 0, hash };
+        let place = if let Some(place) = self.free.pop() {
+            self.marks[place as usize] = mark;
+            place as usize
+        } else {
+            self.slots.push(None);
+            self.marks.push(mark);
+            self.slots.len() - 1
+        };
+        let marks = &self.marks;
+        self.places.insert_unique(hash, place as u32, |other| marks[*other as usize].hash);
+        place
+    }
+
+    fn place(&self, hash: u64, key: &K) -> Option<usize> {
+        let same = |place: &u32| {
+            let place = *place as usize;
+            self.marks[place].hash == hash
+                && self.slots[place].as_ref().is_some_and(|(known, _)| known == key)
+        };
+        self.places.find(hash, same).map(|place| *place as usize)
+    }
+
+    fn place_of(&self, key: &K) -> Option<usize> {
+        if self.places.is_empty() {
+            return None;
+        }
+        self.place(self.hasher.hash_one(key), key)
+    }
+
+    /// Empties a slot that is in use.
+    fn take(&mut self, place: usize) -> Option<(K, V)> {
+        let mark = &mut self.marks[place];
+        mark.used = 0;
+        if let Ok(known) = self.places.find_entry(mark.hash, |other| *other as usize == place) {
+            known.remove();
+        }
+        self.free.push(place as u32);
+        self.slots[place].take()
     }
 
     /// Whether a new key would be one too many.
     pub(crate) fn is_full(&self) -> bool {
-        self.slots.len() >= self.cap
+        self.places.len() >= self.cap
     }
 
     /// Makes room for new keys; what goes is handed back, least recently used first.
@@ -63,18 +132,18 @@ impl<K: Hash + Eq + Clone, V> Bounded<K, V> {
     /// The value of `key`; counts as a use.
     pub(crate) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
         self.uses += 1;
-        let used = self.uses;
-        let slot = self.slots.get_mut(key)?;
-        slot.used = used;
-        Some(&mut slot.value)
+        let place = self.place_of(key)?;
+        self.marks[place].used = self.uses;
+        self.slots[place].as_mut().map(|(_, value)| value)
     }
 
     pub(crate) fn get(&self, key: &K) -> Option<&V> {
-        self.slots.get(key).map(|slot| &slot.value)
+        self.slots[self.place_of(key)?].as_ref().map(|(_, value)| value)
     }
 
     pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
-        self.slots.remove(key).map(|slot| slot.value)
+        let place = self.place_of(key)?;
+        self.take(place).map(|(_, value)| value)
     }
 
     /// Entries that had to make room so far.
@@ -84,44 +153,41 @@ impl<K: Hash + Eq + Clone, V> Bounded<K, V> {
 
     /// Everything in no particular order: for sums and extremes only.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
-        self.slots.iter().map(|(key, slot)| (key, &slot.value))
+        self.slots.iter().flatten().map(|(key, value)| (key, value))
     }
 
     /// Values in no particular order: for sums only.
     pub(crate) fn values(&self) -> impl Iterator<Item = &V> {
-        self.slots.values().map(|slot| &slot.value)
+        self.slots.iter().flatten().map(|(_, value)| value)
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.slots.len()
+        self.places.len()
     }
 
     /// Everything, least recently used first.
-    pub(crate) fn into_oldest_first(self) -> Vec<(K, V)> {
-        let mut all: Vec<(K, Slot<V>)> = self.slots.into_iter().collect();
-        all.sort_unstable_by_key(|(_, slot)| slot.used);
-        all.into_iter().map(|(key, slot)| (key, slot.value)).collect()
+    pub(crate) fn into_oldest_first(mut self) -> Vec<(K, V)> {
+        let mut all: Vec<(u64, usize)> = self.in_use().collect();
+        all.sort_unstable();
+        all.into_iter().filter_map(|(_, place)| self.slots[place].take()).collect()
     }
 
-    /// A quarter at a time, so that a full table costs a sort rarely and not at each insertion.
+    /// Slots in use: number of the last use, and place.
+    fn in_use(&self) -> impl Iterator<Item = (u64, usize)> {
+        self.marks.iter().enumerate().map(|(place, mark)| (mark.used, place)).filter(|m| m.0 > 0)
+    }
+
+    /// A quarter at a time, so that a full table costs a look at all of it rarely and not at each insertion.
     fn evict(&mut self, spill: &mut Vec<(K, V)>) {
-        let mut used: Vec<u64> = self.slots.values().map(|slot| slot.used).collect();
-        let quarter = (used.len() / 4).max(1);
-        let (_, cut, _) = used.select_nth_unstable(quarter - 1);
-        let cut = *cut;
-        let old: Vec<K> = self
-            .slots
-            .iter()
-            .filter(|(_, slot)| slot.used <= cut)
-            .map(|(key, _)| key.clone())
-            .collect();
-        let mut gone: Vec<(u64, K, V)> = old
-            .into_iter()
-            .filter_map(|key| self.slots.remove(&key).map(|slot| (slot.used, key, slot.value)))
-            .collect();
-        gone.sort_unstable_by_key(|(used, ..)| *used);
-        self.evicted += gone.len() as u64;
-        spill.extend(gone.into_iter().map(|(_, key, value)| (key, value)));
+        let mut old: Vec<(u64, usize)> = self.in_use().collect();
+        let quarter = (old.len() / 4).max(1).min(old.len());
+        if quarter < old.len() {
+            old.select_nth_unstable(quarter);
+        }
+        old.truncate(quarter);
+        old.sort_unstable();
+        self.evicted += old.len() as u64;
+        spill.extend(old.into_iter().filter_map(|(_, place)| self.take(place)));
     }
 }
 
@@ -190,6 +256,22 @@ mod tests {
             assert!(table.len() <= 100);
         }
         assert_eq!(table.evicted() + table.len() as u64, 100_000);
+    }
+
+    #[test]
+    fn slots_of_what_went_are_used_again() {
+        let mut table = Bounded::new(4);
+        for key in 0..4 {
+            table.entry_or_forget(key, || key);
+        }
+        assert_eq!((table.remove(&2), table.remove(&2), table.len()), (Some(2), None, 3));
+        *table.entry_or_forget(9, || 0) += 90;
+        assert_eq!((table.len(), table.evicted(), table.slots.len()), (4, 0, 4));
+        table.entry_or_forget(10, || 10);
+        assert_eq!((table.get(&0), table.get(&9), table.get(&2)), (None, Some(&90), None));
+        let all: Vec<i32> = table.iter().map(|(key, _)| *key).collect();
+        assert_eq!(all.len(), 4);
+        assert_eq!(table.into_oldest_first(), [(1, 1), (3, 3), (9, 90), (10, 10)]);
     }
 
     #[test]

@@ -150,8 +150,7 @@ fn is_solicited_node(address: std::net::IpAddr) -> bool {
 fn duplicate_address(case: &mut Case<'_>) -> Vec<Found> {
     let mut all = Vec::new();
     for (address, claims) in case.seen.link.claims() {
-        let ask =
-            case.seen.link.asks().into_iter().find(|(ip, _)| *ip == address).map(|(_, ask)| ask);
+        let ask = case.seen.link.ask_for(*address);
         let probed = ask.and_then(|ask| ask.probe_answered);
         if claims.changes < 2 && probed.is_none() {
             continue;

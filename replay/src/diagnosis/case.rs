@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 
 use psc_formats::event::{DeviceId, SymbolId};
 use psc_formats::fact::{DeviceFact, RoutesFact, SocketFact};
@@ -10,7 +11,7 @@ use psc_formats::manifest::Origin;
 use psc_formats::{FiveTuple, Manifest, Tables};
 
 use super::rule::{DropRule, Found, Sure};
-use super::seen::{Drop, Hook, Kind, Seen, Times};
+use super::seen::{Connection, Drop, Hook, Kind, Seen, Times};
 use crate::analyzer::{Deltas, netns_name};
 use crate::view::Provenance;
 
@@ -105,6 +106,8 @@ pub(super) struct Case<'a> {
     pub(super) provenance: &'a Provenance,
     pub(super) seen: &'a Seen,
     pub(super) spaces: Vec<Space<'a>>,
+    /// In the order of their first packets: sorted once, for a dozen rules.
+    connections: Rc<[&'a Connection]>,
     drops: Vec<&'a Drop>,
     taken: Vec<bool>,
     flows: HashSet<FiveTuple>,
@@ -152,6 +155,7 @@ impl<'a> Case<'a> {
             provenance,
             seen,
             spaces,
+            connections: seen.connections.all().into(),
             drops,
             taken,
             flows: HashSet::new(),
@@ -160,6 +164,20 @@ impl<'a> Case<'a> {
             troubled: HashSet::new(),
             accounted: HashSet::new(),
         }
+    }
+
+    /// Every connection, in the order of their first packets.
+    pub(super) fn connections(&self) -> impl Iterator<Item = &'a Connection> + use<'a> {
+        let all = Rc::clone(&self.connections);
+        (0..all.len()).map(move |index| all[index])
+    }
+
+    /// As [`Self::connections`], those that began less than `within` nanoseconds from `at`.
+    pub(super) fn began_around(&self, at: u64, within: u64) -> &[&'a Connection] {
+        let all = &self.connections;
+        let from = all.partition_point(|c| c.times.first.saturating_add(within) <= at);
+        let to = all.partition_point(|c| c.times.first < at.saturating_add(within));
+        &all[from..to.max(from)]
     }
 
     /// Whether only packets are known, and nothing of the stack.

@@ -153,7 +153,7 @@ fn ports_exhausted(case: &mut Case<'_>) -> Vec<Found> {
 
 fn zero_window(case: &mut Case<'_>) -> Vec<Found> {
     let mut all = Vec::new();
-    for connection in case.seen.connections.all() {
+    for connection in case.connections() {
         for (index, side) in connection.sides.iter().enumerate() {
             let closed = side.closed_for(connection.times.last);
             if closed < CLOSED_NS || !connection.established {
@@ -245,7 +245,7 @@ const LONG: u32 = 536;
 
 fn large_lost(case: &mut Case<'_>) -> Vec<Found> {
     let mut all = Vec::new();
-    for connection in case.seen.connections.all() {
+    for connection in case.connections() {
         if !connection.established || connection.drops > 0 || case.is_explained(connection.tuple) {
             continue;
         }
@@ -293,7 +293,7 @@ fn stalled(case: &mut Case<'_>) -> Vec<Found> {
     const ETIMEDOUT: u32 = 110;
     const SENT_IN_VAIN: u32 = 4;
     let mut all = Vec::new();
-    for connection in case.seen.connections.all() {
+    for connection in case.connections() {
         if !connection.established || case.is_explained(connection.tuple) {
             continue;
         }

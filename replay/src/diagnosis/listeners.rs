@@ -91,7 +91,7 @@ fn nobody(case: &mut Case<'_>, elsewhere: bool) -> Vec<Found> {
         }
     }
     if case.is_capture() {
-        for connection in case.seen.connections.all().into_iter().filter(|c| c.refused()) {
+        for connection in case.connections().filter(|c| c.refused()) {
             attempts.push((
                 0,
                 connection.tuple,
@@ -223,12 +223,10 @@ fn others<'a>(
 /// Whether the client got through to the same port elsewhere soon after.
 fn second_choice(case: &Case<'_>, refused: psc_formats::FiveTuple, at: u64) -> bool {
     refused.protocol == TCP
-        && case.seen.connections.all().into_iter().any(|other| {
+        && case.began_around(at, SECOND_CHOICE_NS).iter().any(|other| {
             other.established
                 && other.tuple.dport == refused.dport
                 && other.tuple.dst != refused.dst
-                && other.times.first + SECOND_CHOICE_NS > at
-                && other.times.first < at + SECOND_CHOICE_NS
                 && (other.tuple.src == refused.src
                     || other.tuple.src.is_ipv4() != refused.src.is_ipv4())
         })
@@ -289,7 +287,7 @@ fn listen_overflow(case: &mut Case<'_>) -> Vec<Found> {
         }
         // SYNs that were sent again or never answered.
         let mut tried: BTreeMap<SocketAddr, (u64, u64, Times)> = BTreeMap::new();
-        for connection in case.seen.connections.all() {
+        for connection in case.connections() {
             let server = connection.server();
             let named = full.is_empty()
                 || full.iter().any(|socket| {
@@ -390,7 +388,7 @@ fn syn_queue(case: &mut Case<'_>) -> Vec<Found> {
             }
         }
         let mut half: BTreeMap<SocketAddr, (u64, Times)> = BTreeMap::new();
-        for connection in case.seen.connections.all() {
+        for connection in case.connections() {
             if connection.syns > 0 && !connection.established && space.owns(connection.tuple.dst) {
                 let row = half.entry(connection.server()).or_default();
                 row.0 += 1;

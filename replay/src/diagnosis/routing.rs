@@ -270,7 +270,7 @@ fn no_return_route(case: &mut Case<'_>) -> Vec<Found> {
         if !v4 && !v6 || space.routes.is_none() {
             continue;
         }
-        for connection in case.seen.connections.all() {
+        for connection in case.connections() {
             let tuple = connection.tuple;
             let wanted = if tuple.src.is_ipv6() { v6 } else { v4 };
             if wanted
@@ -368,7 +368,7 @@ fn no_route(case: &mut Case<'_>) -> Vec<Found> {
         }
         let told = all.iter().any(|found| found.targets.iter().any(|t| t.contains(&space.name)));
         // Requests without a way back were told by another rule.
-        let replies = case.seen.connections.all().into_iter().any(|connection| {
+        let replies = case.connections().any(|connection| {
             space.owns(connection.tuple.dst) && case.is_explained(connection.tuple)
         });
         if told || replies {

@@ -89,7 +89,7 @@ pub(super) const RULES: &[Rule] = &[
 fn black_hole(case: &mut Case<'_>) -> Vec<Found> {
     let mut all = Vec::new();
     let mut flows: BTreeMap<FiveTuple, (Vec<String>, Times)> = BTreeMap::new();
-    for connection in case.seen.connections.all() {
+    for connection in case.connections() {
         for from in 0..2 {
             let side = &connection.sides[from];
             let Some(stuck) = side.stuck else { continue };

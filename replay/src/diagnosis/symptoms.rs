@@ -186,7 +186,7 @@ fn syn_unanswered(case: &mut Case<'_>) -> Vec<Found> {
     const SCAN: usize = 8;
     let mut rows: BTreeMap<SocketAddr, (Times, u64)> = BTreeMap::new();
     let mut ports: BTreeMap<IpAddr, std::collections::BTreeSet<u16>> = BTreeMap::new();
-    for connection in case.seen.connections.all() {
+    for connection in case.connections() {
         let answered = connection.syn_ack || connection.sides[1].packets > 0;
         if connection.syns == 0 || answered {
             continue;
@@ -202,20 +202,19 @@ fn syn_unanswered(case: &mut Case<'_>) -> Vec<Found> {
         row.0.merge(&connection.times);
         row.1 += 1;
     }
+    let mut through: BTreeMap<SocketAddr, u64> = BTreeMap::new();
+    for connection in case.connections().filter(|connection| connection.syn_ack) {
+        if rows.contains_key(&connection.server()) {
+            *through.entry(connection.server()).or_default() += 1;
+        }
+    }
     let mut all = Vec::new();
     for (server, (times, attempts)) in rows {
         if ports.get(&server.ip()).is_some_and(|ports| ports.len() >= SCAN) {
             continue;
         }
         // Others get through: a loss here and there is the network's.
-        let through = case
-            .seen
-            .connections
-            .all()
-            .into_iter()
-            .filter(|connection| connection.server() == server && connection.syn_ack)
-            .count() as u64;
-        if through >= attempts * 4 {
+        if through.get(&server).is_some_and(|through| *through >= attempts * 4) {
             continue;
         }
         let arrived = case.owner(server.ip()).map(|space| space.name.clone());
@@ -253,7 +252,7 @@ fn retransmissions(case: &mut Case<'_>) -> Vec<Found> {
     let mut times = Times::default();
     let mut worst: Vec<(u64, FiveTuple)> = Vec::new();
     let mut dropped_here = 0;
-    for connection in case.seen.connections.all() {
+    for connection in case.connections() {
         if !connection.established {
             continue;
         }

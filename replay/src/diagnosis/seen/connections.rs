@@ -262,7 +262,7 @@ impl Connections {
     /// Every connection, in the order of their first packets.
     pub(in crate::diagnosis) fn all(&self) -> Vec<&Connection> {
         let mut all: Vec<&Connection> = self.open.values().collect();
-        all.sort_by_key(|connection| (connection.times.first, connection.tuple));
+        all.sort_unstable_by_key(|connection| (connection.times.first, connection.tuple));
         all
     }
 

@@ -213,6 +213,10 @@ impl Link {
         super::sorted(&self.asks)
     }
 
+    pub(in crate::diagnosis) fn ask_for(&self, address: IpAddr) -> Option<&Ask> {
+        self.asks.get(&address)
+    }
+
     pub(in crate::diagnosis) fn claims(&self) -> Vec<(&IpAddr, &Claims)> {
         super::sorted(&self.claims)
     }

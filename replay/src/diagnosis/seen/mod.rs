@@ -14,7 +14,7 @@ use psc_formats::EventKind;
 use psc_formats::event::DeviceId;
 use psc_formats::packet::Transport;
 
-pub(super) use connections::{Connections, RESENT_STUCK};
+pub(super) use connections::{Connection, Connections, RESENT_STUCK};
 pub(super) use drops::{Drop, Kind};
 pub(super) use errors::IcmpError;
 pub(super) use link::Ask;
