@@ -4,10 +4,12 @@
 //! counts once for each key and breakdowns cost nothing while reading.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::IpAddr;
 
-use psc_formats::Tables;
+use hashbrown::HashMap;
 use psc_formats::flow::ProtocolName;
+use psc_formats::{FiveTuple, Tables};
 
 use super::flows::{Flows, Talk};
 use crate::view::analyze::{Breakdown, BreakdownRow, DropRow, VolumeRow};
@@ -24,86 +26,147 @@ pub(super) struct Known<'a> {
     pub(super) drops: &'a [DropRow],
 }
 
-#[derive(Default)]
-struct Sums(HashMap<String, BreakdownRow>);
+/// What a row counts, before it gets its name: of a hundred thousand keys, few are shown.
+#[derive(Clone, Copy, Default)]
+struct Sum {
+    packets: u64,
+    bytes: u64,
+    drops: u64,
+    retransmits: u64,
+    connections: u64,
+}
 
-impl Sums {
-    fn row(&mut self, name: String) -> &mut BreakdownRow {
-        self.0.entry(name).or_default()
+impl Sum {
+    fn talk(&mut self, talk: &Talk) {
+        self.packets += talk.packets;
+        self.bytes += talk.bytes;
+        self.drops += talk.drops;
+        self.retransmits += talk.retransmits;
+        self.connections += 1;
     }
 
-    fn talk(&mut self, name: String, talk: &Talk) {
-        let row = self.row(name);
-        row.packets += talk.packets;
-        row.bytes += talk.bytes;
-        row.drops += talk.drops;
-        row.retransmits += talk.retransmits;
-        row.connections += 1;
+    fn named(self, name: String) -> BreakdownRow {
+        let Self { packets, bytes, drops, retransmits, connections } = self;
+        BreakdownRow { name, packets, bytes, drops, retransmits, connections }
+    }
+}
+
+struct Sums<K>(HashMap<K, Sum>);
+
+impl<K> Default for Sums<K> {
+    fn default() -> Self {
+        Self(HashMap::default())
+    }
+}
+
+impl<K: Hash + Eq> Sums<K> {
+    fn row(&mut self, key: K) -> &mut Sum {
+        self.0.entry(key).or_default()
     }
 
-    /// Most bytes first, then most packets and drops, then by name.
-    fn finish(self, by: &str, limit: usize) -> Breakdown {
-        let mut rows: Vec<BreakdownRow> =
-            self.0.into_iter().map(|(name, row)| BreakdownRow { name, ..row }).collect();
-        rows.sort_by(|a, b| {
-            let most = |row: &BreakdownRow| Reverse((row.bytes, row.packets, row.drops));
-            most(a).cmp(&most(b)).then_with(|| a.name.cmp(&b.name))
-        });
-        let omitted = rows.len().saturating_sub(limit) as u64;
-        rows.truncate(limit);
-        Breakdown { by: by.to_owned(), rows, omitted }
+    fn finish(self, by: &str, limit: usize, name: impl Fn(K) -> String) -> Breakdown {
+        table(by, self.0.into_iter().collect(), limit, name)
     }
+}
+
+impl Sums<String> {
+    fn named(&mut self, name: &str) -> &mut Sum {
+        self.0.entry_ref(name).or_default()
+    }
+}
+
+/// Most bytes first, then most packets and drops, then by name.
+fn table<K>(
+    by: &str,
+    mut all: Vec<(K, Sum)>,
+    limit: usize,
+    name: impl Fn(K) -> String,
+) -> Breakdown {
+    let most = |sum: &Sum| Reverse((sum.bytes, sum.packets, sum.drops));
+    let omitted = all.len().saturating_sub(limit) as u64;
+    if omitted > 0 {
+        // Names decide among equals: all that are as great as the last one shown stay for that.
+        let last = match limit.checked_sub(1) {
+            Some(last) => {
+                Some(most(&all.select_nth_unstable_by_key(last, |(_, sum)| most(sum)).1.1))
+            }
+            None => None,
+        };
+        all.retain(|(_, sum)| last.is_some_and(|last| most(sum) <= last));
+    }
+    let mut rows: Vec<(Reverse<_>, BreakdownRow)> =
+        all.into_iter().map(|(key, sum)| (most(&sum), sum.named(name(key)))).collect();
+    rows.sort_unstable_by(|(a, left), (b, right)| {
+        a.cmp(b).then_with(|| left.name.cmp(&right.name))
+    });
+    rows.truncate(limit);
+    Breakdown { by: by.to_owned(), rows: rows.into_iter().map(|(_, row)| row).collect(), omitted }
 }
 
 /// All breakdowns, at most `limit` rows each.
 pub(super) fn all(known: &Known<'_>, limit: usize) -> Vec<Breakdown> {
-    let mut sums: [Sums; KEYS.len()] = std::array::from_fn(|_| Sums::default());
-    let [flow, interface, process, cgroup, netns, reason, peer, port] = &mut sums;
+    let mut flow: Vec<((FiveTuple, u64), Sum)> = Vec::new();
+    let [mut interface, mut process, mut cgroup, mut netns, mut reason] =
+        std::array::from_fn(|_| Sums::<String>::default());
+    let (mut peer, mut port) = (Sums::<IpAddr>::default(), Sums::<(u16, u8)>::default());
     known.flows.talks(known.tables, |talk| {
-        flow.talk(format!("{} #{}", talk.tuple, talk.id), talk);
-        for (sums, names) in [(&mut *process, &talk.processes), (&mut *cgroup, &talk.cgroups)] {
+        let mut alone = Sum::default();
+        alone.talk(talk);
+        flow.push(((talk.tuple, talk.id), alone));
+        for (sums, names) in [(&mut process, &talk.processes), (&mut cgroup, &talk.cgroups)] {
             let [a, b] = names;
             let other = b.as_ref().filter(|b| Some(*b) != a.as_ref());
             for name in a.iter().chain(other) {
-                sums.talk(name.clone(), talk);
+                sums.named(name).talk(talk);
             }
             if a.is_none() && b.is_none() {
-                sums.talk("unknown".to_owned(), talk);
+                sums.named("unknown").talk(talk);
             }
         }
-        peer.talk(talk.tuple.src.to_string(), talk);
+        peer.row(talk.tuple.src).talk(talk);
         if talk.tuple.dst != talk.tuple.src {
-            peer.talk(talk.tuple.dst.to_string(), talk);
+            peer.row(talk.tuple.dst).talk(talk);
         }
-        let service = ProtocolName(talk.tuple.protocol);
-        match talk.tuple.dport {
-            0 => port.talk(service.to_string(), talk),
-            number => port.talk(format!("{number}/{service}"), talk),
-        }
+        port.row((talk.tuple.dport, talk.tuple.protocol)).talk(talk);
     });
     let links = known.volume.iter().filter(|row| row.layer == "link" && !row.device.is_empty());
     for row in links {
-        let device = interface.row(row.device.clone());
+        let device = interface.named(&row.device);
         device.packets += row.skbs;
         device.bytes += row.bytes;
-        let place = netns.row(or_unknown(&row.netns));
+        let place = netns.named(or_unknown(&row.netns));
         place.packets += row.skbs;
         place.bytes += row.bytes;
     }
     for row in known.drops {
-        let device = if row.device.is_empty() { "unknown" } else { &row.device };
-        interface.row(device.to_owned()).drops += row.packets;
-        netns.row(or_unknown(&row.netns)).drops += row.packets;
-        let dropped = reason.row(or_unknown(&row.reason));
+        interface.named(or_unknown(&row.device)).drops += row.packets;
+        netns.named(or_unknown(&row.netns)).drops += row.packets;
+        let dropped = reason.named(or_unknown(&row.reason));
         dropped.packets += row.packets;
         dropped.bytes += row.bytes;
         dropped.drops += row.packets;
     }
-    KEYS.iter().zip(sums).map(|(by, sums)| sums.finish(by, limit)).collect()
+    let service = |(number, protocol)| match (number, ProtocolName(protocol)) {
+        (0, protocol) => protocol.to_string(),
+        (number, protocol) => format!("{number}/{protocol}"),
+    };
+    let as_it_is = |name| name;
+    let [by_flow, by_interface, by_process, by_cgroup, by_netns, by_reason, by_peer, by_port] =
+        KEYS;
+    vec![
+        table(by_flow, flow, limit, |(tuple, id)| format!("{tuple} #{id}")),
+        interface.finish(by_interface, limit, as_it_is),
+        process.finish(by_process, limit, as_it_is),
+        cgroup.finish(by_cgroup, limit, as_it_is),
+        netns.finish(by_netns, limit, as_it_is),
+        reason.finish(by_reason, limit, as_it_is),
+        peer.finish(by_peer, limit, |address| address.to_string()),
+        port.finish(by_port, limit, service),
+    ]
 }
 
-fn or_unknown(name: &str) -> String {
-    if name.is_empty() { "unknown".to_owned() } else { name.to_owned() }
+fn or_unknown(name: &str) -> &str {
+    if name.is_empty() { "unknown" } else { name }
 }
 
 #[cfg(test)]

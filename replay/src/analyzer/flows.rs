@@ -76,7 +76,7 @@ struct FragmentKey {
 #[derive(Debug)]
 pub(crate) struct Flows {
     open: Bounded<FiveTuple, Connection>,
-    closed: Vec<Connection>,
+    closed: Vec<Box<Connection>>,
     /// Connections forgotten altogether.
     forgotten: u64,
     fragments: Bounded<FragmentKey, (u16, u16)>,
@@ -260,9 +260,9 @@ impl Flows {
         if let Some(tcp) = &mut connection.tcp {
             tcp.settle();
         }
-        self.closed.push(connection);
+        self.closed.push(Box::new(connection));
         if self.closed.len() >= 2 * CLOSED {
-            self.closed.sort_unstable_by(Connection::most_bytes_first);
+            self.closed.select_nth_unstable_by(CLOSED, |a, b| Connection::most_bytes_first(a, b));
             self.forgotten += (self.closed.len() - CLOSED) as u64;
             self.closed.truncate(CLOSED);
         }
@@ -287,7 +287,7 @@ impl Flows {
     }
 
     fn all(&self) -> impl Iterator<Item = &Connection> {
-        self.closed.iter().chain(self.open.values())
+        self.closed.iter().map(|boxed| &**boxed).chain(self.open.values())
     }
 
     /// What was noted of all connections, when that was asked for.
@@ -304,12 +304,14 @@ impl Flows {
     }
 
     /// Rows, most bytes first, and how many were left out.
-    pub(super) fn rows(mut self, tables: &Tables, limit: usize) -> (Vec<FlowRow>, u64) {
-        let open = std::mem::replace(&mut self.open, Bounded::new(1));
-        let mut all = self.closed;
-        all.extend(open.into_oldest_first().into_iter().map(|(_, connection)| connection));
-        all.sort_unstable_by(Connection::most_bytes_first);
+    pub(super) fn rows(&self, tables: &Tables, limit: usize) -> (Vec<FlowRow>, u64) {
+        let mut all: Vec<&Connection> = self.all().collect();
         let omitted = all.len().saturating_sub(limit) as u64 + self.forgotten;
+        if (1..all.len()).contains(&limit) {
+            all.select_nth_unstable_by(limit - 1, |a, b| Connection::most_bytes_first(a, b));
+        }
+        all.truncate(limit);
+        all.sort_unstable_by(|a, b| Connection::most_bytes_first(a, b));
         let owners = Owners::new(tables);
         (all.iter().take(limit).map(|c| c.row(&owners)).collect(), omitted)
     }

@@ -101,15 +101,17 @@ impl Analyzer {
         provenance.notices.extend(self.notices(&flows));
         let drops = self.drops.rows(manifest, tables);
         let counters = self.counters.rows(manifest, tables, &provenance);
-        let findings = self.diagnosis.findings(manifest, pass);
+        let volume = self.volume.rows(tables);
+        let known = breakdown::Known { tables, flows: &flows, volume: &volume, drops: &drops };
+        let (diagnosis, Options { rows, flows: shown, .. }) = (&self.diagnosis, self.options);
+        let (findings, (breakdowns, (rows, flows_omitted))) = rayon::join(
+            || diagnosis.findings(manifest, pass),
+            || (breakdown::all(&known, rows), flows.rows(tables, shown)),
+        );
         provenance.notices.extend(counters::disagreement(&counters));
         provenance.notices.sort_by(|a, b| {
             (severity_rank(&a.severity), &a.text).cmp(&(severity_rank(&b.severity), &b.text))
         });
-        let volume = self.volume.rows(tables);
-        let known = breakdown::Known { tables, flows: &flows, volume: &volume, drops: &drops };
-        let breakdowns = breakdown::all(&known, self.options.rows);
-        let (flows, flows_omitted) = flows.rows(tables, self.options.flows);
         AnalyzeView {
             volume,
             breakdowns,
@@ -128,7 +130,7 @@ impl Analyzer {
                 .collect(),
             drops,
             loss,
-            flows,
+            flows: rows,
             flows_omitted,
             counters,
             findings,
