@@ -1,24 +1,23 @@
 //! What each flow said, in one look-up a packet.
 //!
-//! Locating must cost a small part of reading, so a packet touches one record: its flow's, found by a
-//! small cache before the keyed hash that hostile tuples cannot slow down. Flows are summed up into
-//! peers when they make room for others, and at the end.
+//! Locating must cost a small part of reading, so a packet touches one small record: its flow's. What most
+//! flows never have (a second TTL, fragments, more than a few round trips) is beside it. Flows are summed up
+//! into peers when they make room for others, and at the end.
 
-use std::collections::HashMap;
+use std::hash::BuildHasher;
 use std::net::IpAddr;
 
+use hashbrown::{DefaultHashBuilder, HashTable};
 use psc_formats::FiveTuple;
 use psc_formats::packet::{Headers, Transport};
 
 use super::rtt::{Kind, Sample, Timing};
-use super::spread::Samples;
+use super::spread::Few;
 use crate::engine::JourneyId;
 use crate::first_sight::Direction;
 
 /// Flows kept; when there are more, those not used for longest are summed up, half at once.
 const FLOWS: usize = 32_768;
-/// Slots of the cache; a power of two.
-const CACHE: usize = 4_096;
 /// TTL values and changes kept for one way of a flow.
 const TTLS: usize = 8;
 
@@ -32,28 +31,37 @@ pub(super) struct Way {
     pub(super) from: (u64, u64),
     /// Packets and IP bytes seen going to the destination.
     pub(super) to: (u64, u64),
-    /// Received TTLs that can have passed routers, with counts; the one in use is at `ttl_at`.
-    pub(super) ttls: Vec<(u8, u64)>,
-    ttl_at: usize,
-    /// (from, to, times).
-    pub(super) changes: Vec<(u8, u8, u64)>,
-    /// Round trips to the source of this way.
-    pub(super) rtt: [Samples; 2],
-    pub(super) host: Samples,
-    /// First sample, nanoseconds on the recording's clock.
-    pub(super) first_rtt: Option<u64>,
-    /// Largest IP packet seen coming that was one wire packet.
-    pub(super) largest: u32,
-    /// Least MSS that its SYNs announced.
-    pub(super) mss: Option<u16>,
-    /// Largest IP packet in fragments that came, and how many fragments.
-    pub(super) fragments: (u32, u64),
+    /// The one TTL received so far that can have passed routers, with its count; with several, they are in
+    /// `rare`.
+    ttl: (u64, u8),
     /// Initial TTL of what left here last: to tell what expired from what was meant to.
     pub(super) sent_ttl: Option<u8>,
+    /// Least MSS that its SYNs announced.
+    pub(super) mss: Option<u16>,
+    /// Largest IP packet seen coming that was one wire packet.
+    pub(super) largest: u32,
+    /// Round trips to the source of this way: of handshakes, of data.
+    pub(super) handshake: Few<1>,
+    pub(super) data: Few<2>,
+    pub(super) host: Few<1>,
+    /// First sample, nanoseconds on the recording's clock.
+    pub(super) first_rtt: Option<u64>,
+    rare: Option<Box<Rare>>,
 }
 
-impl Way {
-    /// Notes a TTL. `alike`: all packets of this flow are sent with one, so a change means something.
+/// What few ways have.
+#[derive(Clone, Debug, Default)]
+struct Rare {
+    /// Several TTLs with counts; the one in use is at `ttl_at`.
+    ttls: Vec<(u8, u64)>,
+    ttl_at: usize,
+    /// (from, to, times).
+    changes: Vec<(u8, u8, u64)>,
+    /// Largest IP packet in fragments that came, and how many fragments.
+    fragments: (u32, u64),
+}
+
+impl Rare {
     fn ttl(&mut self, ttl: u8, alike: bool) {
         if let Some((known, count)) = self.ttls.get_mut(self.ttl_at) {
             if *known == ttl {
@@ -83,14 +91,54 @@ impl Way {
             None => {}
         }
     }
+}
+
+impl Way {
+    /// Notes a TTL. `alike`: all packets of this flow are sent with one, so a change means something.
+    fn ttl(&mut self, ttl: u8, alike: bool) {
+        let (count, known) = &mut self.ttl;
+        let several = self.rare.as_ref().is_some_and(|rare| !rare.ttls.is_empty());
+        if !several && (*count == 0 || *known == ttl) {
+            (*count, *known) = (*count + 1, ttl);
+            return;
+        }
+        let rare = self.rare.get_or_insert_default();
+        if !several {
+            rare.ttls.push((*known, *count));
+        }
+        rare.ttl(ttl, alike);
+    }
+
+    /// Received TTLs that can have passed routers, with counts.
+    pub(super) fn ttls(&self) -> impl Iterator<Item = (u8, u64)> {
+        let several = self.rare.as_ref().map_or(&[][..], |rare| &rare.ttls);
+        let (count, ttl) = self.ttl;
+        let one = (several.is_empty() && count > 0).then_some((ttl, count));
+        one.into_iter().chain(several.iter().copied())
+    }
+
+    /// Changes of the TTL: (from, to, times).
+    pub(super) fn changes(&self) -> &[(u8, u8, u64)] {
+        self.rare.as_ref().map_or(&[], |rare| &rare.changes)
+    }
+
+    /// Largest IP packet in fragments that came, and how many fragments.
+    pub(super) fn fragments(&self) -> (u32, u64) {
+        self.rare.as_ref().map_or((0, 0), |rare| rare.fragments)
+    }
+
+    /// Notes a fragment with this length.
+    pub(super) fn fragment(&mut self, len: u32) {
+        let fragments = &mut self.rare.get_or_insert_default().fragments;
+        *fragments = (fragments.0.max(len), fragments.1 + 1);
+    }
 
     pub(super) fn sample(&mut self, at: u64, sample: Sample) {
         self.first_rtt.get_or_insert(at);
-        let kind = match sample.kind {
-            Kind::Handshake => 0,
-            Kind::Data => 1,
-        };
-        self.rtt[kind].add(sample.rtt_ns);
+        match sample.kind {
+            Kind::Handshake => self.handshake.add(sample.rtt_ns),
+            Kind::Data => self.data.add(sample.rtt_ns),
+        }
         if let Some(ns) = sample.host_ns {
             self.host.add(ns);
         }
@@ -104,6 +152,7 @@ pub(super) struct Flow {
     /// In canonical order; way 0 goes as it says.
     pub(super) tuple: FiveTuple,
     used: u64,
+    hash: u64,
     pub(super) ways: [Way; 2],
     /// Whether its packets can have passed routers; `None` not asked yet.
     pub(super) crosses: Option<bool>,
@@ -111,11 +160,12 @@ pub(super) struct Flow {
 }
 
 impl Flow {
-    fn new((netns, tuple): Key) -> Self {
+    fn new((netns, tuple): Key, hash: u64) -> Self {
         Self {
             netns,
             tuple,
             used: 0,
+            hash,
             ways: [Way::default(), Way::default()],
             crosses: None,
             timing: None,
@@ -129,34 +179,15 @@ impl Flow {
 }
 
 /// All flows.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Flows {
     slab: Vec<Flow>,
-    index: HashMap<Key, u32>,
-    /// Slab index + 1.
-    cache: Vec<u32>,
+    /// Places in the slab, by a hash with a seed of its own: who crafts tuples does not know which meet.
+    places: HashTable<u32>,
+    hasher: DefaultHashBuilder,
+    /// Where the last packet's flow is: packets come in bursts.
+    last: usize,
     uses: u64,
-}
-
-impl Default for Flows {
-    fn default() -> Self {
-        Self { slab: Vec::new(), index: HashMap::new(), cache: vec![0; CACHE], uses: 0 }
-    }
-}
-
-/// A cheap mix: it chooses a cache slot only, and what shares one is found by the keyed hash.
-fn slot((netns, tuple): &Key) -> usize {
-    let half = |address: IpAddr| match address {
-        IpAddr::V4(v4) => u64::from(u32::from(v4)),
-        IpAddr::V6(v6) => u128::from(v6) as u64,
-    };
-    let ports = u64::from(tuple.sport) << 24 ^ u64::from(tuple.dport) << 8;
-    let mixed = half(tuple.src)
-        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
-        .wrapping_add(half(tuple.dst).rotate_left(32))
-        .wrapping_add(ports ^ u64::from(*netns) << 44 ^ u64::from(tuple.protocol))
-        .wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    (mixed >> 52) as usize % CACHE
 }
 
 /// The key, and which way the tuple goes in it.
@@ -171,61 +202,65 @@ impl Flows {
         &mut self,
         netns: u32,
         tuple: FiveTuple,
-        spill: impl FnMut(Flow),
+        spill: impl FnMut(&Flow),
     ) -> (&mut Flow, usize) {
         let (key, way) = key(netns, tuple);
         self.uses += 1;
-        let slot = slot(&key);
-        let cached = (self.cache[slot] as usize).wrapping_sub(1);
-        let hit = self.slab.get(cached).is_some_and(|flow| (flow.netns, flow.tuple) == key);
-        let at = if hit {
-            cached
-        } else {
-            let at = self.find(key, spill);
-            self.cache[slot] = at as u32 + 1;
-            at
-        };
-        let flow = &mut self.slab[at];
+        if self.slab.get(self.last).is_none_or(|flow| (flow.netns, flow.tuple) != key) {
+            self.last = self.find(key, spill);
+        }
+        let flow = &mut self.slab[self.last];
         flow.used = self.uses;
         (flow, way)
     }
 
-    fn find(&mut self, key: Key, spill: impl FnMut(Flow)) -> usize {
-        if let Some(at) = self.index.get(&key) {
-            return *at as usize;
+    fn find(&mut self, key: Key, spill: impl FnMut(&Flow)) -> usize {
+        let hash = self.hasher.hash_one(key);
+        if let Some(place) = self.place(hash, &key) {
+            return place;
         }
         if self.slab.len() >= FLOWS {
             self.make_room(spill);
         }
-        let at = self.slab.len();
-        self.slab.push(Flow::new(key));
-        self.index.insert(key, at as u32);
-        at
+        let place = self.slab.len();
+        self.slab.push(Flow::new(key, hash));
+        let slab = &self.slab;
+        self.places.insert_unique(hash, place as u32, |other| slab[*other as usize].hash);
+        place
+    }
+
+    fn place(&self, hash: u64, key: &Key) -> Option<usize> {
+        let same = |place: &u32| {
+            let flow = &self.slab[*place as usize];
+            (flow.netns, flow.tuple) == *key
+        };
+        self.places.find(hash, same).map(|place| *place as usize)
     }
 
     /// Hands on the half that was not used for longest.
-    fn make_room(&mut self, mut spill: impl FnMut(Flow)) {
+    fn make_room(&mut self, mut spill: impl FnMut(&Flow)) {
         let mut used: Vec<u64> = self.slab.iter().map(|flow| flow.used).collect();
         let half = used.len() / 2;
         let cut = *used.select_nth_unstable(half).1;
-        let all = std::mem::take(&mut self.slab);
-        self.index.clear();
-        self.cache.fill(0);
-        for flow in all {
-            if flow.used < cut {
+        self.slab.retain(|flow| {
+            let stays = flow.used >= cut;
+            if !stays {
                 spill(flow);
-            } else {
-                self.index.insert((flow.netns, flow.tuple), self.slab.len() as u32);
-                self.slab.push(flow);
             }
+            stays
+        });
+        self.places.clear();
+        for (place, flow) in self.slab.iter().enumerate() {
+            let slab = &self.slab;
+            self.places.insert_unique(flow.hash, place as u32, |at| slab[*at as usize].hash);
         }
     }
 
     /// The way of a flow that is known; `None` for one that is not, or not any more.
     pub(super) fn known(&self, netns: u32, tuple: FiveTuple) -> Option<&Way> {
         let (key, way) = key(netns, tuple);
-        let at = *self.index.get(&key)? as usize;
-        Some(&self.slab[at].ways[way])
+        let place = self.place(self.hasher.hash_one(key), &key)?;
+        Some(&self.slab[place].ways[way])
     }
 
     /// All flows in the order of their first packets.
@@ -313,7 +348,7 @@ mod tests {
         let mut flows = Flows::default();
         let mut spilled = 0;
         let mut packets = 0;
-        let mut take = |flow: Flow, spilled: &mut u64| {
+        let mut take = |flow: &Flow, spilled: &mut u64| {
             *spilled += 1;
             packets += flow.ways[0].to.0 + flow.ways[1].to.0;
         };
@@ -329,7 +364,7 @@ mod tests {
         }
         assert!(flows.known(0, tuple(0)).is_some_and(|way| way.to.0 == u64::from(many) + 1));
         for flow in flows.into_flows() {
-            take(flow, &mut spilled);
+            take(&flow, &mut spilled);
         }
         assert_eq!((spilled, packets), (u64::from(many), u64::from(many) * 2));
     }
@@ -340,7 +375,14 @@ mod tests {
         for ttl in [60, 60, 58, 60, 58, 58] {
             way.ttl(ttl, true);
         }
-        assert_eq!(way.ttls, [(60, 3), (58, 3)]);
-        assert_eq!(way.changes, [(60, 58, 2), (58, 60, 1)]);
+        assert_eq!(way.ttls().collect::<Vec<_>>(), [(60, 3), (58, 3)]);
+        assert_eq!(way.changes(), [(60, 58, 2), (58, 60, 1)]);
+        let mut steady = Way::default();
+        steady.fragment(1500);
+        for ttl in [60, 60, 60] {
+            steady.ttl(ttl, true);
+        }
+        assert_eq!(steady.ttls().collect::<Vec<_>>(), [(60, 3)]);
+        assert_eq!((steady.changes(), steady.fragments()), (&[][..], (1500, 1)));
     }
 }

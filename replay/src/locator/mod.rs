@@ -27,7 +27,7 @@ use psc_formats::packet::{Headers, Icmp, Network, Transport};
 use psc_formats::{EventKind, Manifest, Tables};
 
 use crate::bounded::Top;
-use crate::engine::{ClosedJourney, Lineage, Observer, Pass, Sighting, World};
+use crate::engine::{ClosedJourney, JourneyId, Lineage, Observer, Pass, Sighting, World};
 use crate::first_sight::{Direction, ip_bytes};
 use crate::view::NoticeRow;
 use crate::view::locate::{LocateView, PathMtuRow};
@@ -195,7 +195,8 @@ impl Locator {
         view
     }
 
-    /// Counts one packet. `whole`: it is one packet on the wire, not several merged.
+    /// Counts one packet. `whole`: it is one packet on the wire, not several merged. `timed`: when it was here,
+    /// and its journey, where round trips are to be told in one go.
     fn passage(
         &mut self,
         netns: u32,
@@ -203,6 +204,7 @@ impl Locator {
         headers: &Headers,
         len: u32,
         whole: bool,
+        timed: Option<(u64, Option<JourneyId>)>,
     ) {
         let Some((src, dst)) = headers.addresses() else { return };
         if direction != Direction::Egress
@@ -213,7 +215,7 @@ impl Locator {
         let Some(tuple) = headers.tuple() else { return };
         let bytes = ip_bytes(headers, len);
         let peers = &mut self.peers;
-        let (flow, way) = self.flows.get(netns, tuple, |flow| peers.add(&flow));
+        let (flow, way) = self.flows.get(netns, tuple, |flow| peers.add(flow));
         // What may not leave the link is sent with whatever TTL its protocol says. Asked once a flow, not
         // once a packet.
         let crossed = *flow
@@ -227,8 +229,10 @@ impl Locator {
             && direction != Direction::Egress
             && ip.more_fragments
         {
-            let fragments = &mut flow.ways[way].fragments;
-            *fragments = (fragments.0.max(u32::from(ip.total_len)), fragments.1 + 1);
+            flow.ways[way].fragment(u32::from(ip.total_len));
+        }
+        if let Some((at, journey)) = timed {
+            flow.time(way, direction, at, journey, headers);
         }
     }
 
@@ -339,11 +343,10 @@ impl Observer for Locator {
             }
             // Merged packets look like one in a capture: those that may be are not told apart.
             let whole = event.len <= 1_514;
-            self.passage(netns, direction, headers, event.len, whole);
-        }
-        if tcp && let Some(tuple) = headers.tuple() {
+            self.passage(netns, direction, headers, event.len, whole, Some((at, journey)));
+        } else if tcp && let Some(tuple) = headers.tuple() {
             let peers = &mut self.peers;
-            let (flow, way) = self.flows.get(netns, tuple, |flow| peers.add(&flow));
+            let (flow, way) = self.flows.get(netns, tuple, |flow| peers.add(flow));
             flow.time(way, direction, at, journey, headers);
         }
         // Made here and queued: more than the first sight of a journey, since where only one namespace is
@@ -377,7 +380,7 @@ impl Observer for Locator {
             if !passed.contains(&passage) {
                 passed.push(passage);
                 let whole = event.gso.segments() == 1;
-                self.passage(passage.0, direction, headers, event.len, whole);
+                self.passage(passage.0, direction, headers, event.len, whole, None);
             }
         }
     }
@@ -397,6 +400,9 @@ impl Own {
         if self.devices != tables.devices.len() {
             self.devices = tables.devices.len();
             self.addresses = peers::local_addresses(tables).into_values().flatten().collect();
+        }
+        if self.addresses.is_empty() {
+            return Direction::Unknown;
         }
         let Some((src, dst)) = headers.addresses() else { return Direction::Unknown };
         match (self.addresses.contains(&src), self.addresses.contains(&dst)) {

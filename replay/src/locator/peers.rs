@@ -1,5 +1,6 @@
 //! What was exchanged with each peer, from where it can be seen.
 
+use std::collections::btree_map;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
@@ -63,36 +64,42 @@ pub(super) struct Known {
 impl Peers {
     /// Adds a flow that will get no more packets.
     pub(super) fn add(&mut self, flow: &Flow) {
-        for (index, way) in flow.ways.iter().enumerate() {
-            if way.from.0 > 0 || way.first_rtt.is_some() {
-                let source = flow.source(index);
-                let peer = self.seen.entry_or_forget((flow.netns, source), Peer::default);
+        let came = |way: usize| flow.ways[way].from.0 > 0 || flow.ways[way].first_rtt.is_some();
+        let went = |way: usize| flow.ways[way].to.0 > 0;
+        // Each end once; the one that was used last goes last.
+        let ends = if went(1) { [1, 0] } else { [0, 1] };
+        for end in ends {
+            let (from, to) = (&flow.ways[end], &flow.ways[1 - end]);
+            if !came(end) && !went(1 - end) {
+                continue;
+            }
+            let peer = self.seen.entry_or_forget((flow.netns, flow.source(end)), Peer::default);
+            if came(end) {
+                let way = from;
                 peer.packets[0] += way.from.0;
                 peer.bytes[0] = peer.bytes[0].saturating_add(way.from.1);
-                for (ttl, count) in &way.ttls {
-                    *peer.ttls.entry(*ttl).or_default() += count;
+                for (ttl, count) in way.ttls() {
+                    *peer.ttls.entry(ttl).or_default() += count;
                 }
-                for (from, to, times) in &way.changes {
+                for (from, to, times) in way.changes() {
                     *peer.changes.entry((*from, *to)).or_default() += times;
                 }
-                for (all, one) in peer.rtt.iter_mut().zip(&way.rtt) {
-                    all.merge(one);
-                }
-                peer.host.merge(&way.host);
+                way.handshake.merge_into(&mut peer.rtt[0]);
+                way.data.merge_into(&mut peer.rtt[1]);
+                way.host.merge_into(&mut peer.host);
                 peer.first_rtt = earliest(peer.first_rtt, way.first_rtt);
                 peer.largest = peer.largest.max(way.largest);
                 peer.mss = match (peer.mss, way.mss) {
                     (Some(a), Some(b)) => Some(a.min(b)),
                     (a, b) => a.or(b),
                 };
-                peer.fragments.0 = peer.fragments.0.max(way.fragments.0);
-                peer.fragments.1 += way.fragments.1;
+                let (largest, fragments) = way.fragments();
+                peer.fragments.0 = peer.fragments.0.max(largest);
+                peer.fragments.1 += fragments;
             }
-            if way.to.0 > 0 {
-                let target = flow.source(1 - index);
-                let peer = self.seen.entry_or_forget((flow.netns, target), Peer::default);
-                peer.packets[1] += way.to.0;
-                peer.bytes[1] = peer.bytes[1].saturating_add(way.to.1);
+            if went(1 - end) {
+                peer.packets[1] += to.to.0;
+                peer.bytes[1] = peer.bytes[1].saturating_add(to.to.1);
             }
         }
     }
@@ -114,7 +121,12 @@ impl Peers {
             if own || address.is_unspecified() {
                 continue;
             }
-            merged.entry(address).or_default().merge(&peer);
+            match merged.entry(address) {
+                btree_map::Entry::Vacant(new) => {
+                    new.insert(peer);
+                }
+                btree_map::Entry::Occupied(known) => known.into_mut().merge(&peer),
+            }
         }
         let mut peers: Vec<(IpAddr, Peer, Entry)> = merged
             .into_iter()
@@ -271,7 +283,7 @@ impl Peer {
     /// The smallest round trip of any kind.
     fn least_rtt(&self) -> Option<u64> {
         let all = self.rtt.iter().chain([&self.probe]);
-        all.filter_map(Samples::spread).map(|spread| spread.min).min()
+        all.filter_map(Samples::least).min()
     }
 
     fn most_common_ttl(&self) -> Option<u8> {

@@ -71,7 +71,23 @@ pub(super) fn scope(address: IpAddr) -> &'static str {
 
 /// Whether a packet with this source or destination can have passed routers.
 pub(super) fn crosses_routers(address: IpAddr) -> bool {
-    !matches!(scope(address), "link-local" | "multicast" | "broadcast" | "unspecified" | "loopback")
+    // As `scope` says; asked of both ends of each flow, so without a look into the table.
+    let stays = match address {
+        IpAddr::V4(v4) => {
+            v4.is_link_local()
+                || v4.is_multicast()
+                || v4.is_broadcast()
+                || v4.is_unspecified()
+                || v4.is_loopback()
+        }
+        IpAddr::V6(v6) => {
+            v6.is_unicast_link_local()
+                || v6.is_multicast()
+                || v6.is_unspecified()
+                || v6.is_loopback()
+        }
+    };
+    !stays
 }
 
 /// ISO 3166 code of the country in which the block of a global address is registered. That is where
@@ -136,6 +152,9 @@ mod tests {
         ];
         for (address, expected) in cases {
             assert_eq!(scope(ip(address)), expected, "{address}");
+            let stays = ["link-local", "multicast", "broadcast", "unspecified", "loopback"]
+                .contains(&expected);
+            assert_eq!(crosses_routers(ip(address)), !stays, "{address}");
         }
     }
 

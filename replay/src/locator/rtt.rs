@@ -23,7 +23,8 @@ struct Sent {
     at: u64,
     /// Last sight on its way out.
     left: u64,
-    journey: Option<JourneyId>,
+    /// Number of its journey, 0 in a capture.
+    journey: u64,
     ip_id: u16,
     /// Sent more than once: an answer cannot be matched (Karn's rule).
     again: bool,
@@ -31,12 +32,12 @@ struct Sent {
 
 impl Sent {
     fn same(&self, other: &Self) -> bool {
-        (self.journey.is_some() && self.journey == other.journey)
+        (self.journey != 0 && self.journey == other.journey)
             || (self.ip_id != 0 && self.ip_id == other.ip_id)
     }
 
     fn sample(&self, kind: Kind, at: u64) -> Sample {
-        let host_ns = self.journey.map(|_| self.left - self.at);
+        let host_ns = (self.journey != 0).then(|| self.left - self.at);
         Sample { kind, rtt_ns: at.saturating_sub(self.left), host_ns }
     }
 }
@@ -101,6 +102,7 @@ impl Timing {
             Network::V4(ip) => ip.id,
             Network::V6(_) | Network::Arp(_) | Network::None => 0,
         };
+        let journey = journey.map_or(0, |id| id.0);
         let sent = Sent { at, left: at, journey, ip_id, again: false };
         let leaves = direction != Direction::Ingress;
         let comes = direction != Direction::Egress;

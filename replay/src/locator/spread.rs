@@ -24,6 +24,17 @@ pub(super) struct Samples {
 
 impl Samples {
     pub(super) fn add(&mut self, ns: u64) {
+        if self.count.is_multiple_of(self.stride.max(1)) {
+            self.kept.push(ns);
+            if self.kept.len() == SAMPLES {
+                self.thin();
+            }
+        }
+        self.sum_up(ns);
+    }
+
+    /// All but keeping it.
+    fn sum_up(&mut self, ns: u64) {
         if self.count == 0 {
             (self.min, self.max) = (ns, ns);
         } else {
@@ -33,12 +44,6 @@ impl Samples {
             self.jitter += (ns.abs_diff(self.last) as f64 - self.jitter) / 16.0;
         }
         self.last = ns;
-        if self.count.is_multiple_of(self.stride.max(1)) {
-            self.kept.push(ns);
-            if self.kept.len() == SAMPLES {
-                self.thin();
-            }
-        }
         self.count += 1;
         let delta = ns as f64 - self.mean;
         self.mean += delta / self.count as f64;
@@ -57,11 +62,16 @@ impl Samples {
     /// Adds another peer's or namespace's samples: jitter is the greater, the rest is exact but for
     /// thinning.
     pub(super) fn merge(&mut self, other: &Self) {
+        self.merge_kept(other, &other.kept);
+    }
+
+    /// As [`Self::merge`], with what `other` keeps beside it.
+    fn merge_kept(&mut self, other: &Self, kept: &[u64]) {
         if other.count == 0 {
             return;
         }
         if self.count == 0 {
-            self.clone_from(other);
+            *self = Self { kept: kept.to_vec(), ..*other };
             return;
         }
         let (n, m) = (self.count as f64, other.count as f64);
@@ -72,10 +82,15 @@ impl Samples {
         self.min = self.min.min(other.min);
         self.max = self.max.max(other.max);
         self.jitter = self.jitter.max(other.jitter);
-        self.kept.extend_from_slice(&other.kept);
+        self.kept.extend_from_slice(kept);
         while self.kept.len() >= SAMPLES {
             self.thin();
         }
+    }
+
+    /// The least; `None` without a sample.
+    pub(super) fn least(&self) -> Option<u64> {
+        (self.count > 0).then_some(self.min)
     }
 
     /// The distribution; `None` without a sample.
@@ -99,6 +114,48 @@ impl Samples {
             jitter_rfc3550: several.then(|| self.jitter.round() as u64),
             stddev: several.then(|| variance.sqrt().round() as u64),
         })
+    }
+}
+
+/// Round trips of one flow: mostly no more than `N`, which are kept as they are.
+#[derive(Clone, Debug)]
+pub(super) struct Few<const N: usize> {
+    len: u8,
+    first: [u64; N],
+    many: Option<Box<Samples>>,
+}
+
+impl<const N: usize> Default for Few<N> {
+    fn default() -> Self {
+        Self { len: 0, first: [0; N], many: None }
+    }
+}
+
+impl<const N: usize> Few<N> {
+    pub(super) fn add(&mut self, ns: u64) {
+        if let Some(many) = &mut self.many {
+            many.add(ns);
+        } else if let Some(free) = self.first.get_mut(usize::from(self.len)) {
+            *free = ns;
+            self.len += 1;
+        } else {
+            let many = self.many.insert(Box::default());
+            self.first.iter().chain([&ns]).for_each(|ns| many.add(*ns));
+        }
+    }
+
+    /// Adds them to `all`, which is then the same as if they had been [`Samples`] from the first.
+    pub(super) fn merge_into(&self, all: &mut Samples) {
+        match &self.many {
+            Some(many) => all.merge(many),
+            None if self.len == 0 => {}
+            None => {
+                let first = &self.first[..usize::from(self.len)];
+                let mut sum = Samples::default();
+                first.iter().for_each(|ns| sum.sum_up(*ns));
+                all.merge_kept(&sum, first);
+            }
+        }
     }
 }
 
@@ -145,6 +202,25 @@ mod tests {
             Spread { jitter_rfc3550: None, ..whole },
         );
         assert_eq!(Samples::default().spread(), None);
+    }
+
+    #[test]
+    fn few_samples_are_samples() {
+        let values = [3, 900, 20, 41, 7, 65];
+        for flows in [&[1_usize, 1, 1, 1, 1, 1][..], &[2, 4], &[6], &[3, 0, 3], &[1, 5]] {
+            let (mut all, mut plain) = (Samples::default(), Samples::default());
+            let mut rest = &values[..];
+            for take in flows {
+                let (mut few, mut one) = (Few::<2>::default(), Samples::default());
+                let (now, later) = rest.split_at(*take);
+                rest = later;
+                now.iter().for_each(|ns| few.add(*ns));
+                now.iter().for_each(|ns| one.add(*ns));
+                few.merge_into(&mut all);
+                plain.merge(&one);
+            }
+            assert_eq!(format!("{all:?}"), format!("{plain:?}"), "{flows:?}");
+        }
     }
 
     #[test]
