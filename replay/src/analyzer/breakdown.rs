@@ -86,12 +86,10 @@ fn table<K>(
     let omitted = all.len().saturating_sub(limit) as u64;
     if omitted > 0 {
         // Names decide among equals: all that are as great as the last one shown stay for that.
-        let last = match limit.checked_sub(1) {
-            Some(last) => {
-                Some(most(&all.select_nth_unstable_by_key(last, |(_, sum)| most(sum)).1.1))
-            }
-            None => None,
-        };
+        let last = limit.checked_sub(1).map(|last| {
+            let (_, (_, sum), _) = all.select_nth_unstable_by_key(last, |(_, sum)| most(sum));
+            most(sum)
+        });
         all.retain(|(_, sum)| last.is_some_and(|last| most(sum) <= last));
     }
     let mut rows: Vec<(Reverse<_>, BreakdownRow)> =

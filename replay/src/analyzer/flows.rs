@@ -76,7 +76,7 @@ struct FragmentKey {
 #[derive(Debug)]
 pub(crate) struct Flows {
     open: Bounded<FiveTuple, Connection>,
-    closed: Vec<Box<Connection>>,
+    closed: Vec<Connection>,
     /// Connections forgotten altogether.
     forgotten: u64,
     fragments: Bounded<FragmentKey, (u16, u16)>,
@@ -260,9 +260,9 @@ impl Flows {
         if let Some(tcp) = &mut connection.tcp {
             tcp.settle();
         }
-        self.closed.push(Box::new(connection));
+        self.closed.push(connection);
         if self.closed.len() >= 2 * CLOSED {
-            self.closed.select_nth_unstable_by(CLOSED, |a, b| Connection::most_bytes_first(a, b));
+            self.closed.select_nth_unstable_by(CLOSED, Connection::most_bytes_first);
             self.forgotten += (self.closed.len() - CLOSED) as u64;
             self.closed.truncate(CLOSED);
         }
@@ -287,7 +287,7 @@ impl Flows {
     }
 
     fn all(&self) -> impl Iterator<Item = &Connection> {
-        self.closed.iter().map(|boxed| &**boxed).chain(self.open.values())
+        self.closed.iter().chain(self.open.values())
     }
 
     /// What was noted of all connections, when that was asked for.

@@ -21,7 +21,7 @@ fn capture(flows: &mut Flows, at: u64, headers: &Headers) {
     flows.packet(&Told::of(&event, headers, None).expect("addresses"));
 }
 
-fn rows(flows: Flows) -> Vec<FlowRow> {
+fn rows(flows: &Flows) -> Vec<FlowRow> {
     flows.rows(&Tables::default(), 1000).0
 }
 
@@ -50,7 +50,7 @@ fn a_connection_is_counted_by_hand() {
     let mut flows = Flows::default();
     fetch(&mut flows, 7 * MS);
     assert_eq!(flows.network_loss(), (1, 9), "SYN, SYN-ACK, 5 data and 2 FIN; one of them again");
-    let rows = rows(flows);
+    let rows = rows(&flows);
     assert_eq!(rows.len(), 1);
     let row = &rows[0];
     assert_eq!((row.originator.as_str(), row.responder.as_str()), (C, S));
@@ -67,7 +67,7 @@ fn the_syn_sender_is_the_originator_even_when_first_seen_later() {
     let mut flows = Flows::default();
     capture(&mut flows, 0, &sample::tcp(S, C, SYN | ACK, 500, 101, 0));
     capture(&mut flows, MS, &sample::tcp(C, S, ACK, 101, 501, 0));
-    let rows = rows(flows);
+    let rows = rows(&flows);
     assert_eq!(rows[0].originator, C);
     assert_eq!(rows[0].handshake_rtt_ns, None);
 }
@@ -78,7 +78,7 @@ fn ports_used_again_make_two_connections() {
     fetch(&mut flows, 0);
     capture(&mut flows, 900 * MS, &sample::tcp(C, S, SYN, 7777, 0, 0));
     capture(&mut flows, 901 * MS, &sample::tcp(S, C, RST | ACK, 0, 7778, 0));
-    let rows = rows(flows);
+    let rows = rows(&flows);
     assert_eq!(
         rows.iter().map(|r| (r.id, r.state.as_str())).collect::<Vec<_>>(),
         [(1, "SF"), (2, "REJ")]
@@ -93,7 +93,7 @@ fn the_kernel_is_believed_about_its_own_retransmissions() {
     let again = EventKind::Retransmit { tuple, state: 1 };
     flows.socket_event(&sample::event(300 * MS, again).segments(3).into());
     assert_eq!(flows.network_loss().0, 3);
-    assert_eq!(rows(flows)[0].retransmits, 3);
+    assert_eq!(rows(&flows)[0].retransmits, 3);
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn a_frame_seen_twice_counts_once() {
     capture(&mut flows, 1000, &data);
     capture(&mut flows, 1400, &data);
     assert_eq!(flows.duplicates(), 1);
-    let rows = rows(flows);
+    let rows = rows(&flows);
     assert_eq!((rows[0].packets, rows[0].retransmits), ((1, 0), 0));
 }
 
@@ -125,7 +125,7 @@ fn later_fragments_belong_to_the_flow_of_the_first() {
     };
     capture(&mut flows, 0, &fragment(0, true));
     capture(&mut flows, 1, &fragment(1008, false));
-    let rows = rows(flows);
+    let rows = rows(&flows);
     assert_eq!(rows.len(), 1);
     assert_eq!(rows[0].packets, (2, 0));
 }
@@ -139,7 +139,7 @@ fn drops_are_counted_and_a_packet_dropped_before_any_device_is_still_one() {
     journey.outcome = Outcome::Dropped { reason: 12, location: SymbolId(1) };
     let mut lane = Lane::Here(Box::default());
     lane.journey(&journey, true);
-    let rows = rows(lane.finish());
+    let rows = rows(&lane.finish());
     assert_eq!((rows[0].packets, rows[0].drops, rows[0].state.as_str()), ((1, 0), 1, "S0"));
 }
 

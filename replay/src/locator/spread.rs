@@ -152,7 +152,9 @@ impl<const N: usize> Few<N> {
             None => {
                 let first = &self.first[..usize::from(self.len)];
                 let mut sum = Samples::default();
-                first.iter().for_each(|ns| sum.sum_up(*ns));
+                for ns in first {
+                    sum.sum_up(*ns);
+                }
                 all.merge_kept(&sum, first);
             }
         }
@@ -214,8 +216,10 @@ mod tests {
                 let (mut few, mut one) = (Few::<2>::default(), Samples::default());
                 let (now, later) = rest.split_at(*take);
                 rest = later;
-                now.iter().for_each(|ns| few.add(*ns));
-                now.iter().for_each(|ns| one.add(*ns));
+                for ns in now {
+                    few.add(*ns);
+                    one.add(*ns);
+                }
                 few.merge_into(&mut all);
                 plain.merge(&one);
             }
