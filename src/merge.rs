@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, BufWriter};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use psc_formats::archive::{self, Input, Parent, RecordingId, Writer};
@@ -12,8 +12,8 @@ use psc_formats::fact::{EndFact, LossFact, NoticeFact, Severity};
 use psc_formats::manifest::{ClockKind, Layer, Origin, Probe, ProbeStatus};
 use psc_formats::open::open;
 use psc_formats::{Batch, EventSource, Fact, Manifest, ProbeId, Progress};
-use psc_replay::merge::{Extent, Joint, Marks, Offset, Pair, Remap, align};
-use psc_reports::units::{count, counted};
+use psc_replay::merge::{Alignment, Extent, Joint, Marks, Offset, Remap, align};
+use psc_reports::units::counted;
 
 use crate::Verdict;
 use crate::cli::evidence::MergeArgs;
@@ -34,8 +34,6 @@ struct Part {
     closed: bool,
     marks: Marks,
     parent: Parent,
-    offset: Offset,
-    pairs: Vec<Pair>,
 }
 
 /// `psc merge`.
@@ -49,15 +47,15 @@ pub(crate) fn run(args: &MergeArgs, console: Console) -> anyhow::Result<Verdict>
     for input in &args.inputs {
         parts.push(survey(input, console)?);
     }
-    let (first, others) = parts.split_first_mut().context("there is a first recording")?;
-    for other in others.iter_mut() {
-        let stated = stated(&first.manifest, &other.manifest);
-        (other.offset, other.pairs) = align(&first.marks, &other.marks, stated);
-    }
-    write(args, &parts, console)?;
+    name_apart(&mut parts, &args.inputs);
+    let stated: Vec<Option<i64>> =
+        parts.iter().map(|part| stated(&parts[0].manifest, &part.manifest)).collect();
+    let marks: Vec<&Marks> = parts.iter().map(|part| &part.marks).collect();
+    let clocks = align(&marks, &stated);
+    write(args, &parts, &clocks, console)?;
     let page = match args.format {
-        TextFormat::Text => text(args, &parts),
-        TextFormat::Json => json(args, &parts),
+        TextFormat::Text => text(args, &parts, &clocks),
+        TextFormat::Json => json(args, &parts, &clocks),
     };
     if !is_dash(&args.output) {
         write_stdout(page.as_bytes())?;
@@ -112,40 +110,40 @@ fn survey(input: &Path, console: Console) -> anyhow::Result<Part> {
     let parent = Parent { recording: info.recording, hash: info.last_hash };
     let label =
         if manifest.host.name.is_empty() { name(input) } else { manifest.host.name.clone() };
-    Ok(Part {
-        label,
-        manifest,
-        extent,
-        loss,
-        closed,
-        marks,
-        parent,
-        offset: Offset::default(),
-        pairs: Vec::new(),
-    })
+    Ok(Part { label, manifest, extent, loss, closed, marks, parent })
 }
 
-/// Names of the parts, each its own.
-fn labels(parts: &[Part]) -> Vec<String> {
-    let mut labels: Vec<String> = Vec::new();
-    for part in parts {
-        let same =
-            labels.iter().filter(|label| label.split('#').next() == Some(&part.label)).count();
-        labels.push(if same == 0 {
-            part.label.clone()
-        } else {
-            format!("{}#{}", part.label, same + 1)
-        });
+/// Gives each part a name of its own: the host's, or where several share that, the file's, or a number.
+fn name_apart(parts: &mut [Part], inputs: &[PathBuf]) {
+    let shared =
+        |parts: &[Part], label: &str| parts.iter().filter(|part| part.label == label).count() > 1;
+    let own: Vec<bool> = parts.iter().map(|part| !shared(parts, &part.label)).collect();
+    for ((part, input), own) in parts.iter_mut().zip(inputs).zip(own) {
+        let stem = input.file_stem().filter(|stem| !stem.is_empty());
+        if let Some(stem) = stem.filter(|_| !own) {
+            part.label = stem.to_string_lossy().into_owned();
+        }
     }
-    labels
+    for index in 1..parts.len() {
+        let base = parts[index].label.clone();
+        let mut number = 1;
+        while parts[..index].iter().any(|before| before.label == parts[index].label) {
+            number += 1;
+            parts[index].label = format!("{base}#{number}");
+        }
+    }
 }
 
-fn write(args: &MergeArgs, parts: &[Part], console: Console) -> anyhow::Result<()> {
-    let labels = labels(parts);
-    let (mut manifest, mut remaps) = combined(parts, &labels);
+fn write(
+    args: &MergeArgs,
+    parts: &[Part],
+    clocks: &Alignment,
+    console: Console,
+) -> anyhow::Result<()> {
+    let (mut manifest, mut remaps) = combined(parts, clocks);
     let total: u16 = remaps.last().map_or(0, |last| last.joints_probe.0);
     debug_assert_eq!(usize::from(total) + 1, manifest.probes.len());
-    join(parts, &mut remaps);
+    join(clocks, &mut remaps);
 
     let parents: Vec<Parent> = parts.iter().map(|part| part.parent).collect();
     let files = parents.iter().map(|parent| parent.file()).collect();
@@ -158,11 +156,11 @@ fn write(args: &MergeArgs, parts: &[Part], console: Console) -> anyhow::Result<(
     let failed = || format!("cannot write {}; is there space?", args.output.display());
     let mut writer = Writer::derived(BufWriter::new(output), &manifest, recording, &parents)
         .with_context(failed)?;
-    for (part, label) in parts.iter().zip(&labels).skip(1) {
+    for (part, offset) in parts.iter().zip(&clocks.offsets).skip(1) {
         let notice = NoticeFact {
             at: 0,
-            severity: if part.offset.contradicts() { Severity::Error } else { Severity::Info },
-            text: aligned(part, label, &labels[0]),
+            severity: if offset.contradicts() { Severity::Error } else { Severity::Info },
+            text: aligned(offset, &part.label, &parts[0].label),
             count: 1,
         };
         writer.append_fact(&Fact::Notice(notice)).with_context(failed)?;
@@ -217,7 +215,8 @@ fn write(args: &MergeArgs, parts: &[Part], console: Console) -> anyhow::Result<(
 }
 
 /// One manifest of all, and where each part's ids go.
-fn combined(parts: &[Part], labels: &[String]) -> (Manifest, Vec<Remap>) {
+fn combined(parts: &[Part], clocks: &Alignment) -> (Manifest, Vec<Remap>) {
+    let labels: Vec<&str> = parts.iter().map(|part| part.label.as_str()).collect();
     let first = &parts[0].manifest;
     let mut manifest = Manifest {
         origin: Origin::Merge,
@@ -234,7 +233,8 @@ fn combined(parts: &[Part], labels: &[String]) -> (Manifest, Vec<Remap>) {
     manifest.host.name = labels.join(" + ");
     let mut base = Extent::default();
     let mut remaps = Vec::new();
-    for (number, (part, label)) in parts.iter().zip(labels).enumerate() {
+    for (number, (part, offset)) in parts.iter().zip(&clocks.offsets).enumerate() {
+        let label = &part.label;
         let mut reasons = BTreeMap::new();
         for (reason, known_as) in &part.manifest.drop_reasons {
             if manifest.drop_reasons.get(reason) == Some(known_as) {
@@ -254,7 +254,7 @@ fn combined(parts: &[Part], labels: &[String]) -> (Manifest, Vec<Remap>) {
         remaps.push(Remap {
             number: number as u8,
             base,
-            offset: part.offset.chosen,
+            offset: offset.chosen,
             host: label.clone(),
             reasons,
             ..Remap::default()
@@ -279,12 +279,15 @@ fn combined(parts: &[Part], labels: &[String]) -> (Manifest, Vec<Remap>) {
 }
 
 /// Says at each packet that left for another recording which skb it is there.
-fn join(parts: &[Part], remaps: &mut [Remap]) {
-    for (number, part) in parts.iter().enumerate().skip(1) {
-        for pair in &part.pairs {
-            let (from, to) = if pair.forward { (0, number) } else { (number, 0) };
-            let skb = remaps[to].skb(pair.received.skb);
-            remaps[from].joints.insert((pair.sent.cpu, pair.sent.seq), Joint { skb });
+fn join(clocks: &Alignment, remaps: &mut [Remap]) {
+    for pair in &clocks.pairs {
+        let (earlier, later) = clocks.doubt(pair.from, pair.to);
+        let skb = remaps[pair.to].skb(pair.received.skb);
+        let arrival = remaps[pair.to].time(pair.received.at.0);
+        // Where the clocks contradict each other, a packet may seem to come before it was sent: no journey.
+        if arrival >= remaps[pair.from].time(pair.sent.at.0) {
+            let joint = Joint { skb, arrival, earlier, later };
+            remaps[pair.from].joints.insert((pair.sent.cpu, pair.sent.seq), joint);
         }
     }
 }
@@ -296,8 +299,7 @@ fn shown(ns: i64) -> String {
 }
 
 /// How two clocks were brought together, in a sentence.
-fn aligned(part: &Part, label: &str, first: &str) -> String {
-    let offset = &part.offset;
+fn aligned(offset: &Offset, label: &str, first: &str) -> String {
     let (there, back) = offset.packets;
     let bounds = match (offset.lower, offset.upper) {
         _ if offset.contradicts() => format!(
@@ -315,42 +317,61 @@ fn aligned(part: &Part, label: &str, first: &str) -> String {
         (None, Some(upper)) => {
             format!("by causality at most {}, from below unbounded", shown(upper))
         }
-        (None, None) => "not bounded: no packet was seen by both".to_owned(),
+        (None, None) => "not bounded: no packet of its own was seen by another".to_owned(),
     };
     let stated = offset.stated.map_or("clocks that say nothing of UTC".to_owned(), |stated| {
         format!("{} by the clocks themselves", shown(stated))
     });
     format!(
-        "clock of {label}: {} added to be on that of {first}; {bounds} ({there} packets there, {back} back); {stated}",
-        shown(offset.chosen)
+        "clock of {label}: {} added to be on that of {first}; {bounds} ({} came to it from others, {back} left it for \
+         others); {stated}",
+        shown(offset.chosen),
+        counted(there, "packet", "packets"),
     )
 }
 
-fn text(args: &MergeArgs, parts: &[Part]) -> String {
-    let labels = labels(parts);
+/// Packets from one recording to another, by both.
+fn ways(clocks: &Alignment) -> BTreeMap<(usize, usize), u64> {
+    let mut ways = BTreeMap::new();
+    for pair in &clocks.pairs {
+        *ways.entry((pair.from, pair.to)).or_default() += 1;
+    }
+    ways
+}
+
+fn text(args: &MergeArgs, parts: &[Part], clocks: &Alignment) -> String {
+    let first = &parts[0].label;
     let mut page = format!(
         "{}: {} on the clock of {}\n",
         printable(&name(&args.output)),
         counted(parts.len() as u64, "recording", "recordings"),
-        printable(&labels[0])
+        printable(first)
     );
-    for (part, label) in parts.iter().zip(&labels).skip(1) {
-        let _ = writeln!(page, "  {}", printable(&aligned(part, label, &labels[0])));
-        let joined = count(part.pairs.len() as u64);
-        let _ = writeln!(page, "  {joined} packets joined with those of {}", printable(label));
+    for (part, offset) in parts.iter().zip(&clocks.offsets).skip(1) {
+        let _ = writeln!(page, "  {}", printable(&aligned(offset, &part.label, first)));
+    }
+    let ways = ways(clocks);
+    for (&(from, to), &packets) in &ways {
+        let [from, to] = [from, to].map(|part| printable(&parts[part].label));
+        let packets = counted(packets, "packet", "packets");
+        let _ = writeln!(page, "  {packets} left {from} and came to {to}");
+    }
+    if ways.is_empty() {
+        page += "  no packet is in two of them: did the hosts speak to each other, and were both recorded then?\n";
     }
     page
 }
 
-fn json(args: &MergeArgs, parts: &[Part]) -> String {
-    let labels = labels(parts);
+fn json(args: &MergeArgs, parts: &[Part], clocks: &Alignment) -> String {
     let rows: Vec<_> = parts
         .iter()
-        .zip(&labels)
-        .map(|(part, label)| {
-            let offset = &part.offset;
+        .zip(&clocks.offsets)
+        .enumerate()
+        .map(|(number, (part, offset))| {
+            let joined =
+                clocks.pairs.iter().filter(|pair| pair.from == number || pair.to == number);
             serde_json::json!({
-                "host": label,
+                "host": part.label,
                 "recording": part.parent.recording.to_string(),
                 "offset_ns": offset.chosen,
                 "lower_ns": offset.lower,
@@ -360,7 +381,20 @@ fn json(args: &MergeArgs, parts: &[Part]) -> String {
                 "contradicts": offset.contradicts(),
                 "packets_there": offset.packets.0,
                 "packets_back": offset.packets.1,
-                "joined": part.pairs.len(),
+                "joined": joined.count(),
+            })
+        })
+        .collect();
+    let ways: Vec<_> = ways(clocks)
+        .into_iter()
+        .map(|((from, to), packets)| {
+            let (earlier, later) = clocks.doubt(from, to);
+            serde_json::json!({
+                "from": parts[from].label,
+                "to": parts[to].label,
+                "packets": packets,
+                "earlier_ns": earlier,
+                "later_ns": later,
             })
         })
         .collect();
@@ -369,5 +403,6 @@ fn json(args: &MergeArgs, parts: &[Part]) -> String {
         "kind": "merge",
         "output": name(&args.output),
         "recordings": rows,
+        "ways": ways,
     }))
 }

@@ -134,17 +134,24 @@ fn the_offset_is_found_within_its_bounds_and_packets_are_joined() {
         .events
         .iter()
         .filter_map(|event| match event.kind {
-            EventKind::Copied { child } => Some((event.at, child)),
+            EventKind::Handed { child, arrival, .. } => Some((Ns(arrival), child)),
             _ => None,
         })
         .collect();
     assert_eq!(merged.events.len(), client + server + joints.len());
     assert_eq!(joints.len() as i64, number("joined"));
     for (at, child) in &joints {
-        let first =
-            merged.events.iter().filter(|event| event.skb == *child && event.at >= *at).count();
-        assert!(first > 0, "what left came nowhere");
+        let first = merged.events.iter().filter(|event| event.skb == *child && event.at == *at);
+        assert_eq!(first.count(), 1, "what left came nowhere");
     }
+    // Each of them is one journey where the two recordings had one each.
+    let journeys = |path: &str| {
+        let view: Value =
+            serde_json::from_slice(&psc(dir, &["trace", path, "--format", "json"])).unwrap();
+        view["journeys"]["total"].as_u64().unwrap()
+    };
+    let apart = journeys("client.psc") + journeys("server.psc");
+    assert_eq!(journeys("m.psc"), apart - joints.len() as u64);
     assert_eq!(manifest.host.name, "client + server");
     let info: Value =
         serde_json::from_slice(&psc(dir, &["info", "m.psc", "--format", "json"])).unwrap();

@@ -552,4 +552,16 @@ kinds! {
         /// Priority of the link: the lowest is before, the highest after all other hooks.
         priority: i32,
     }
+    /// `psc merge`: the packet goes on in another host's recording. Its first event there is the one of `child`
+    /// at exactly `arrival`; how wrong that time can be against the event's own is bounded by causality.
+    Handed = 56 {
+        /// The skb that it is there.
+        child: SkbAddr,
+        /// Time of its first event there, on the merged recording's clock, nanoseconds.
+        arrival: u64,
+        /// How much earlier it may have come, nanoseconds; `u64::MAX` when nothing bounds that.
+        earlier: u64,
+        /// How much later it may have come, nanoseconds; `u64::MAX` when nothing bounds that.
+        later: u64,
+    }
 }

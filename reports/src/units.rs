@@ -1,6 +1,7 @@
 //! Quantities in words: one way to write each, the same in every report.
 
 use psc_replay::view::StackShare;
+use psc_replay::view::trace::Transit;
 
 /// Integer division that rounds half up.
 fn divide(value: u64, by: u64) -> u64 {
@@ -130,7 +131,27 @@ pub fn counted(value: u64, one: &str, many: &str) -> String {
     format!("{} {}", count(value), if value == 1 { one } else { many })
 }
 
-/// How often an inferred stack is right, as far as checks tell; empty when none was checked.
+/// A packet's time from host to host: what the merged clocks say, and what is certain.
+pub fn transit(transit: &Transit) -> String {
+    let took = duration(transit.took_ns);
+    match (transit.least_ns, transit.most_ns) {
+        (least, Some(most)) if least == most => format!("in {took}"),
+        (0, None) => format!("in {took} by the merged clocks; no packet back bounds that"),
+        (least, None) => {
+            format!("in {took} by the merged clocks; {} or more for certain", duration(least))
+        }
+        (0, Some(most)) => {
+            format!("in {took} by the merged clocks; {} or less for certain", duration(most))
+        }
+        (least, Some(most)) => format!(
+            "in {took} by the merged clocks; {} to {} for certain",
+            duration(least),
+            duration(most)
+        ),
+    }
+}
+
+/// How often an inferred stack is right, as far as checks tell: `none was checked` where none was.
 ///
 /// Paths whose checks differ are checked more often, so the plain share of checks that agreed says
 /// worse than it is; the weighted one is shown where the recording has it.
@@ -138,7 +159,7 @@ pub fn stacks_right(stacks: &StackShare) -> String {
     let checked = stacks.confirmed.saturating_add(stacks.contradicted);
     let weight = stacks.weight_agreed.saturating_add(stacks.weight_differed);
     if checked == 0 {
-        String::new()
+        "none was checked".to_owned()
     } else if weight == 0 {
         format!(
             "{} of {} agreed (paths that differ are checked more often)",

@@ -56,12 +56,13 @@ impl EventKind {
             | Self::Merged { .. }
             | Self::Fragmented { .. }
             | Self::Reassembled { .. }
-            | Self::NetfilterHook { .. } => None,
+            | Self::NetfilterHook { .. }
+            | Self::Handed { .. } => None,
         }
     }
 
-    /// Whether the event is of tier 2 or 1b: a function probe or a netfilter link. Without these
-    /// events, a recording is what tier 1 alone would have made.
+    /// Whether the event is of tier 2 or 1b: a function probe or a netfilter link; or was put in when recordings
+    /// were merged. Without these events, a recording is what tier 1 alone would have made.
     pub fn is_deeper_tier(&self) -> bool {
         matches!(
             self,
@@ -74,6 +75,7 @@ impl EventKind {
                 | Self::Fragmented { .. }
                 | Self::Reassembled { .. }
                 | Self::NetfilterHook { .. }
+                | Self::Handed { .. }
         )
     }
 
@@ -83,7 +85,8 @@ impl EventKind {
             Self::Cloned { child }
             | Self::Copied { child }
             | Self::Segmented { child }
-            | Self::Fragmented { child } => Some(child),
+            | Self::Fragmented { child }
+            | Self::Handed { child, .. } => Some(child),
             Self::Merged { into } | Self::Reassembled { into } => Some(into),
             _ => None,
         }

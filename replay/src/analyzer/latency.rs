@@ -1,7 +1,7 @@
 //! Time between two points of the stack, from the steps of each journey.
 
 use hdrhistogram::Histogram;
-use psc_formats::event::DeviceId;
+use psc_formats::event::{DeviceId, SkbAddr};
 use psc_formats::manifest::{Origin, ProbeStatus};
 use psc_formats::{Event, EventKind, Manifest};
 
@@ -27,6 +27,7 @@ enum Span {
     QdiscWait,
     Driver,
     Crossing,
+    Hosts,
 }
 
 struct Text {
@@ -68,6 +69,8 @@ const SPANS: &[Text] = &[
         note: "time inside the driver; on veth it includes handing over to the peer", needs: &[&["net_dev_start_xmit"], &["net_dev_xmit"]] },
     Text { span: Span::Crossing, direction: "egress", from: "driver net_dev_start_xmit", to: "link netif_receive_skb of another device",
         note: "from one namespace or device to the next on this host", needs: &[&["net_dev_start_xmit"], &["netif_receive_skb"]] },
+    Text { span: Span::Hosts, direction: "egress", from: "driver net_dev_start_xmit", to: "first sight on the next host",
+        note: "by merged clocks, so as wrong as those may be: see what the merge said of them", needs: &[&["psc:merge"]] },
 ];
 
 /// Histograms with three significant digits: they merge without the raw samples.
@@ -96,8 +99,18 @@ impl Latencies {
     pub(super) fn journey(&mut self, journey: &ClosedJourney, manifest: &Manifest) {
         self.calls.journey(journey, manifest);
         let mut open = Open::default();
+        // On each host that it was handed to, a packet is another skb, and what waits there is of that host.
+        let mut hosts: Vec<(SkbAddr, Open)> = Vec::new();
         for event in &journey.steps {
-            self.step(&mut open, event, journey.outcome);
+            if let EventKind::Handed { child, arrival, .. } = event.kind {
+                self.record(Span::Hosts, event.at.0, arrival);
+                hosts.push((child, Open::default()));
+            }
+            if let Some((_, there)) = hosts.iter_mut().rev().find(|(skb, _)| *skb == event.skb) {
+                self.step(there, event, journey.outcome);
+            } else {
+                self.step(&mut open, event, journey.outcome);
+            }
         }
     }
 
@@ -200,6 +213,8 @@ impl Latencies {
                     recorded: histogram.as_ref().map(recorded).unwrap_or_default(),
                 }
             })
+            // Only where recordings were merged is there a way between hosts.
+            .filter(|row| row.latency.count > 0 || row.to != SPANS[Span::Hosts as usize].to)
             // What function probes time of the way to the queue is told by their own rows.
             .filter(|row| {
                 !(self.calls.has_send() && row.from == SPANS[Span::SocketToQueue as usize].from)

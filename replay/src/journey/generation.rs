@@ -65,6 +65,8 @@ pub(super) struct Generation {
     pub(super) read: bool,
     /// Cut or copied from another: counted there.
     pub(super) is_part: bool,
+    /// Its place among the hosts that its journey leads over, from 0.
+    pub(super) part: u32,
     /// It goes on as part of another skb, whether or not its own end is seen.
     pub(super) goes_on: bool,
     /// The datagram that it was last seen to be a fragment of.

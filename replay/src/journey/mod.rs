@@ -35,6 +35,7 @@ mod clones;
 mod datagrams;
 mod functions;
 mod generation;
+mod handed;
 mod merges;
 mod place;
 mod segments;
@@ -57,6 +58,7 @@ use crate::engine::{Ambiguity, ClosedJourney, JourneyId, Outcome, SkbId};
 use datagrams::Datagrams;
 use functions::Functions;
 use generation::{End, Generation, NONE, Slab, Stage};
+use handed::Handed;
 use merges::Merges;
 use segments::Cuts;
 use sockets::SocketQueues;
@@ -127,6 +129,7 @@ pub struct Journeys {
     datagrams: Datagrams,
     told: Tellings,
     queues: SocketQueues,
+    handed: Handed,
     /// Per CPU, the time of the first event after lost ones.
     gaps: Vec<Ns>,
     waiting: VecDeque<(Ns, u32, JourneyId)>,
@@ -166,6 +169,7 @@ impl Journeys {
             datagrams: Datagrams::default(),
             told: Tellings::default(),
             queues: SocketQueues::default(),
+            handed: Handed::default(),
             gaps: Vec::new(),
             waiting: VecDeque::new(),
             closed: VecDeque::new(),
@@ -209,6 +213,7 @@ impl Journeys {
         }
         if event.kind.is_deeper_tier() {
             self.note_told(&event);
+            self.note_handed(&event);
             return self.admit_function(event);
         }
         let Some((slot, opens)) = self.place(&event, headers, bytes, tables) else {
@@ -232,6 +237,7 @@ impl Journeys {
         let generation = self.slab.get_mut(slot);
         generation.steps.push(event);
         let (id, packet) = (generation.id, !generation.is_clone && !generation.is_part);
+        let opens = opens && generation.part == 0;
         self.steps_held += 1;
         self.slab.touch(slot);
         Ok(Placed { slot, id, opens, packet })
@@ -265,9 +271,15 @@ impl Journeys {
 
     /// Hands the oldest closed journey to `tell`; false when there is none.
     pub(crate) fn take_closed(&mut self, tell: impl FnOnce(&ClosedJourney)) -> bool {
+        if let Some(whole) = self.handed.take_ready() {
+            self.steps_held -= whole.steps.len();
+            tell(&whole);
+            return true;
+        }
         let Some(slot) = self.closed.pop_front() else { return false };
         let outcome = outcome(self.slab.get(slot));
         let generation = self.slab.get_mut(slot);
+        let part = generation.part;
         let closed = ClosedJourney {
             id: generation.id,
             skb: generation.skb,
@@ -279,6 +291,12 @@ impl Journeys {
             lineage: std::mem::take(&mut generation.lineage),
             clone: generation.is_clone,
         };
+        if self.handed.holds(closed.id) {
+            self.steps_held += closed.steps.len();
+            self.handed.keep(part, closed);
+            self.slab.free(slot);
+            return true;
+        }
         tell(&closed);
         let generation = self.slab.get_mut(slot);
         generation.steps = closed.steps;
@@ -296,6 +314,7 @@ impl Journeys {
         for (_, slot) in open {
             self.close(slot);
         }
+        self.handed.expire(Ns(u64::MAX));
     }
 
     /// Takes back a transmit's hold on its generation; `keep` is closed by `settle`, not here.
@@ -438,9 +457,11 @@ impl Journeys {
         {
             self.stop_waiting();
         }
+        self.handed.expire(self.now);
         while let Some(slot) = self.slab.oldest() {
             let idle = self.slab.get(slot).last_at.0.saturating_add(IDLE) < self.now.0;
-            let crowded = self.slab.live() > MAX_OPEN || self.steps_held > MAX_STEPS_HELD;
+            let live = self.slab.live() + self.handed.len();
+            let crowded = live > MAX_OPEN || self.steps_held > MAX_STEPS_HELD;
             if !idle && !crowded {
                 break;
             }
@@ -469,10 +490,13 @@ impl Journeys {
 
     fn open(&mut self, event: &Event) -> u32 {
         let slot = self.slab.open();
-        self.last_id += 1;
-        self.counts.opened += 1;
+        let handed = self.handed.arrives(event);
+        if handed.is_none() {
+            self.last_id += 1;
+            self.counts.opened += 1;
+        }
         let generation = self.slab.get_mut(slot);
-        generation.id = JourneyId(self.last_id);
+        (generation.id, generation.part) = handed.unwrap_or((JourneyId(self.last_id), 0));
         generation.skb = SkbId { addr: event.skb, generation: 0 };
         generation.content = event.content;
         generation.last_at = event.at;

@@ -1,6 +1,7 @@
 //! What the stack does to identity, one trick a test. `tests/interleavings.rs` does them all at once.
 
 mod functions;
+mod handed;
 mod kin;
 mod sockets;
 

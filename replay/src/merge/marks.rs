@@ -14,7 +14,10 @@ const MOST: usize = 1 << 20;
 
 /// What does not change on the way between two hosts that share a link or route to each other without NAT.
 /// Checksums are left out: a sender that leaves them to its card has not made them yet.
-type Key = (FiveTuple, [u32; 4]);
+pub(super) type Key = (FiveTuple, [u32; 4]);
+
+/// A packet as it was at one place: its content, and the TTL that tells where on its way it was.
+type Look = (Key, u8);
 
 /// When and where a packet left or came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,28 +35,14 @@ pub struct Mark {
 /// The packets of a recording that another may know: those that look like no other.
 #[derive(Debug, Default)]
 pub struct Marks {
-    /// Contents of journeys that are open.
-    open: FxHashMap<JourneyId, Key>,
+    /// First and latest look of journeys that are open: between them may be a translation.
+    open: FxHashMap<JourneyId, (Look, Look)>,
     /// `None`: several look alike.
-    sent: FxHashMap<Key, Option<Mark>>,
-    received: FxHashMap<Key, Option<Mark>>,
+    pub(super) sent: FxHashMap<Look, Option<Mark>>,
+    pub(super) received: FxHashMap<Look, Option<Mark>>,
 }
 
-impl Marks {
-    /// (where it left here, where it came there) of all packets that both know.
-    pub(super) fn common(&self, other: &Self) -> Vec<(Mark, Mark)> {
-        let mut common: Vec<(Mark, Mark)> = self
-            .sent
-            .iter()
-            .filter_map(|(key, mark)| Some(((*mark)?, (*other.received.get(key)?)?)))
-            .collect();
-        // No order of a hash map may be seen.
-        common.sort_by_key(|(sent, _)| (sent.at, sent.cpu, sent.seq));
-        common
-    }
-}
-
-fn key(headers: &Headers, bytes: &[u8]) -> Option<Key> {
+fn look(headers: &Headers, bytes: &[u8]) -> Option<Look> {
     let tuple = headers.tuple()?;
     let (id, fragment) = match headers.network {
         Network::V4(ip) => (u32::from(ip.id), u32::from(ip.fragment_offset)),
@@ -83,16 +72,17 @@ fn key(headers: &Headers, bytes: &[u8]) -> Option<Key> {
         }
         Transport::Ports(..) | Transport::None => [headers.payload_len, 0, 0],
     };
-    Some((tuple, [id ^ fragment.rotate_left(16), detail[0], detail[1], detail[2]]))
+    let key = (tuple, [id ^ fragment.rotate_left(16), detail[0], detail[1], detail[2]]);
+    Some((key, headers.ttl().unwrap_or(0)))
 }
 
 fn mark(event: &Event) -> Mark {
     Mark { at: event.at, cpu: event.cpu, seq: event.seq, skb: event.skb }
 }
 
-fn note(marks: &mut FxHashMap<Key, Option<Mark>>, key: Key, mark: Mark) {
+fn note(marks: &mut FxHashMap<Look, Option<Mark>>, look: Look, mark: Mark) {
     let full = marks.len() >= MOST;
-    match marks.entry(key) {
+    match marks.entry(look) {
         // Two that look alike tell nothing.
         Entry::Occupied(mut known) => drop(known.insert(None)),
         Entry::Vacant(free) if !full => drop(free.insert(Some(mark))),
@@ -105,23 +95,26 @@ impl Observer for Marks {
         if !sighting.fresh {
             return;
         }
-        let Some(key) = sighting.headers.and_then(|headers| key(headers, sighting.bytes)) else {
+        let Some(look) = sighting.headers.and_then(|headers| look(headers, sighting.bytes)) else {
             return;
         };
         match (sighting.event.kind, sighting.journey) {
             (EventKind::Captured { direction: 1 }, _) => {
-                note(&mut self.received, key, mark(sighting.event));
+                note(&mut self.received, look, mark(sighting.event));
             }
             (EventKind::Captured { direction: 2 }, _) => {
-                note(&mut self.sent, key, mark(sighting.event));
+                note(&mut self.sent, look, mark(sighting.event));
             }
-            (_, Some(journey)) => drop(self.open.insert(journey, key)),
+            (_, Some(journey)) => match self.open.entry(journey) {
+                Entry::Occupied(mut known) => known.get_mut().1 = look,
+                Entry::Vacant(free) => drop(free.insert((look, look))),
+            },
             (_, None) => {}
         }
     }
 
     fn closed(&mut self, _: World<'_>, journey: &ClosedJourney) {
-        let Some(key) = self.open.remove(&journey.id) else { return };
+        let Some((first_look, last_look)) = self.open.remove(&journey.id) else { return };
         if journey.clone {
             return;
         }
@@ -131,12 +124,12 @@ impl Observer for Marks {
                 EventKind::GroReceive {} | EventKind::BacklogQueue {} | EventKind::Receive {}
             )
         };
-        if let Some(first) = journey.steps.first().filter(came) {
-            note(&mut self.received, key, mark(first));
+        if let Some(first) = journey.tier_one().next().filter(came) {
+            note(&mut self.received, first_look, mark(first));
         }
         let left = |event: &&Event| matches!(event.kind, EventKind::TransmitStart {});
         if let Some(last) = journey.steps.iter().rev().find(left) {
-            note(&mut self.sent, key, mark(last));
+            note(&mut self.sent, last_look, mark(last));
         }
     }
 }

@@ -80,7 +80,8 @@ fn other_skb(kind: &EventKind) -> Option<SkbAddr> {
         EventKind::Cloned { child }
         | EventKind::Copied { child }
         | EventKind::Segmented { child }
-        | EventKind::Fragmented { child } => Some(*child),
+        | EventKind::Fragmented { child }
+        | EventKind::Handed { child, .. } => Some(*child),
         EventKind::Merged { into } | EventKind::Reassembled { into } => Some(*into),
         _ => None,
     }
@@ -91,6 +92,12 @@ fn other_skb(kind: &EventKind) -> Option<SkbAddr> {
 pub struct Joint {
     /// The skb that it is there, with the ids of the merged recording.
     pub skb: SkbAddr,
+    /// When it comes, on the merged recording's clock, nanoseconds.
+    pub arrival: u64,
+    /// How much earlier it may have come, nanoseconds; `None` when nothing bounds that.
+    pub earlier: Option<u64>,
+    /// How much later.
+    pub later: Option<u64>,
 }
 
 /// Moves one recording into its place beside others.
@@ -158,7 +165,12 @@ impl Remap {
                     probe: self.joints_probe,
                     packet: None,
                     stack: Stack::default(),
-                    kind: EventKind::Copied { child: joint.skb },
+                    kind: EventKind::Handed {
+                        child: joint.skb,
+                        arrival: joint.arrival,
+                        earlier: joint.earlier.unwrap_or(u64::MAX),
+                        later: joint.later.unwrap_or(u64::MAX),
+                    },
                     ..event
                 });
             }
@@ -206,7 +218,9 @@ impl Remap {
                     let number = args[at] as u32;
                     args[at] = u64::from(self.reasons.get(&number).copied().unwrap_or(number));
                 }
-                ArgValue::Number(_) if name == "first" => args[at] = self.time(args[at]),
+                ArgValue::Number(_) if matches!(name, "first" | "arrival") => {
+                    args[at] = self.time(args[at]);
+                }
                 ArgValue::Socket(_) | ArgValue::Number(_) => {}
             }
             at += 1;

@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use psc_formats::event::DeviceId;
+use psc_formats::event::{DeviceId, SkbAddr};
 use psc_formats::packet::{Headers, Network};
-use psc_formats::{Event, EventKind};
+use psc_formats::{Event, EventKind, Ns};
 use rustc_hash::FxHashMap;
 
 use super::words;
 use crate::analyzer::netns_name;
 use crate::engine::{ClosedJourney, Evidence, Lineage, World};
-use crate::view::trace::{Passage, Story, StoryEdge};
+use crate::view::trace::{Passage, Story, StoryEdge, Transit};
 
 /// Edges kept at most; journeys joined by further ones are told without those.
 const MAX_EDGES: usize = 1 << 20;
@@ -105,13 +105,24 @@ pub(super) fn passages(journey: &ClosedJourney, world: World<'_>) -> Vec<Passage
     let mut headers: Option<&Headers> = None;
     // Where it was last: device, and whether it had been received there.
     let mut place: Option<(DeviceId, bool)> = None;
+    let arrivals: Vec<_> = journey.steps.iter().filter_map(arrival).collect();
     for (step, index) in journey.steps.iter().zip(0_u32..) {
         let mut add = |kind: &str, from: String, to: String| {
-            passages.push(Passage { step: index as usize, kind: kind.to_owned(), from, to });
+            let (step, kind) = (index as usize, kind.to_owned());
+            passages.push(Passage { step, kind, from, to, transit: None });
         };
         if let Some((kind, from, to)) = moved(step, place, world) {
             add(kind, from, to);
+            let came = arrivals.iter().find(|(skb, at, _)| (*skb, *at) == (step.skb, step.at));
+            if let (Some((.., transit)), Some(passage)) = (came, passages.last_mut()) {
+                "host".clone_into(&mut passage.kind);
+                passage.transit = Some(transit.clone());
+            }
         }
+        let mut add = |kind: &str, from: String, to: String| {
+            let (step, kind) = (index as usize, kind.to_owned());
+            passages.push(Passage { step, kind, from, to, transit: None });
+        };
         if tells_device(step) {
             let received = match step.kind {
                 EventKind::Receive {} => true,
@@ -130,6 +141,18 @@ pub(super) fn passages(journey: &ClosedJourney, world: World<'_>) -> Vec<Passage
         }
     }
     passages
+}
+
+/// The skb and time of a packet's first event on the host that it is handed to, and how long that took.
+fn arrival(sent: &Event) -> Option<(SkbAddr, Ns, Transit)> {
+    let EventKind::Handed { child, arrival, earlier, later } = sent.kind else { return None };
+    let took = arrival.saturating_sub(sent.at.0);
+    let transit = Transit {
+        took_ns: took,
+        least_ns: took.saturating_sub(earlier),
+        most_ns: (later < u64::MAX).then(|| took.saturating_add(later)),
+    };
+    Some((child, Ns(arrival), transit))
 }
 
 /// Whether a step says on which device the packet is. A driver's answer comes from behind it.

@@ -85,13 +85,26 @@ pub struct StoryEdge {
 pub struct Passage {
     /// The step that shows it, from 0.
     pub step: usize,
-    /// `namespace` (crossed from one to another), `forwarded`, `source NAT`, `destination NAT`,
+    /// `host` (came from another host's recording), `namespace` (crossed from one to another), `forwarded`, `source NAT`, `destination NAT`,
     /// `encapsulated` or `decapsulated`.
     pub kind: String,
     /// Device and namespace, address and port, or flow, before.
     pub from: String,
     /// The same after.
     pub to: String,
+    /// How long it took from host to host, where that is what happened.
+    pub transit: Option<Transit>,
+}
+
+/// A packet's way from one host to the next, in a merge of their recordings.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Transit {
+    /// From the last transmit on the host before to the first step on this one by the merged clocks, nanoseconds.
+    pub took_ns: u64,
+    /// No less than this, by causality; never below 0, which all packets need.
+    pub least_ns: u64,
+    /// No more than this, by causality; `None` when no packet the other way bounds it.
+    pub most_ns: Option<u64>,
 }
 
 /// How journeys came out.

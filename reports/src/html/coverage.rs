@@ -1,7 +1,6 @@
 //! How far the report can be trusted: counters, losses, probes, blind spots, and where it is from.
 
 use maud::{Markup, html};
-use psc_replay::view::StackShare;
 
 use super::cells::{Cell, Grid, Row, fact, mono, num, t, text, words};
 use super::{Report, Section};
@@ -88,11 +87,6 @@ pub(super) fn counters(report: &Report<'_>) -> Section {
     Section { id: "counters", name: "Counters", number: None, body }
 }
 
-fn checks(stacks: &StackShare) -> String {
-    let right = units::stacks_right(stacks);
-    if right.is_empty() { "none was checked".to_owned() } else { right }
-}
-
 /// Completeness in numbers; then probes, blind spots and notices.
 pub(super) fn section(report: &Report<'_>) -> Section {
     let provenance = &report.trace.provenance;
@@ -150,7 +144,7 @@ pub(super) fn section(report: &Report<'_>) -> Section {
                 units::count(stacks.observed.saturating_add(checked)),
                 units::count(stacks.none),
                 units::count(stacks.inferred),
-                checks(stacks),
+                units::stacks_right(stacks),
             )))
             @if totals.ambiguous > 0 {
                 dt { "Ambiguous journeys" }

@@ -105,7 +105,10 @@ fn story(trace: &TraceView, held: &Held, journey: &Journey) -> Markup {
             dl.facts {
                 @for passage in journey.passages.iter().take(JOINTS) {
                     dt { (t(&passage.kind)) }
-                    dd { span.mono { (t(&passage.from)) " › " (t(&passage.to)) } }
+                    dd {
+                        span.mono { (t(&passage.from)) " › " (t(&passage.to)) }
+                        @if let Some(transit) = &passage.transit { ", " (units::transit(transit)) }
+                    }
                 }
                 @for edge in joints.iter().take(JOINTS) {
                     dt { (t(&edge.kind)) }

@@ -201,11 +201,10 @@ fn confidence(report: &Report<'_>) -> Markup {
 
 /// How far the function names may be trusted: most are learned from other events' stacks.
 fn inferred(stacks: &StackShare) -> Markup {
-    let right = units::stacks_right(stacks);
     html! {
         "Kernel functions of " (units::counted(stacks.inferred, "event", "events"))
         " are inferred from stacks learned at others (marked ~)"
-        @if right.is_empty() { "; none was checked." } @else { ": " (right) "." }
+        ": " (units::stacks_right(stacks)) "."
     }
 }
 

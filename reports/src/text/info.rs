@@ -141,12 +141,11 @@ fn completeness(view: &InfoView, style: Style, out: &mut impl Write) -> fmt::Res
         (
             "stacks",
             format!(
-                "{} observed, {} without, {} inferred{}{}",
+                "{} observed, {} without, {} inferred{}",
                 units::count(stacks.observed.saturating_add(checked)),
                 units::count(stacks.none),
                 units::count(stacks.inferred),
-                if right.is_empty() { "" } else { "; " },
-                right,
+                if stacks.inferred == 0 { String::new() } else { format!("; {right}") },
             ),
         ),
     ];

@@ -339,12 +339,15 @@ fn ladder(journey: &Journey, start: u64, style: Style, out: &mut impl Write) -> 
     }
     for passage in journey.passages.iter().take(PASSAGES) {
         let (kind, from, to) = (&passage.kind, &passage.from, &passage.to);
-        let line = format!(
+        let mut line = format!(
             "  {:<15} {} > {}",
             escape::terminal(kind),
             escape::terminal(from),
             escape::terminal(to)
         );
+        if let Some(transit) = &passage.transit {
+            write!(line, ", {}", units::transit(transit))?;
+        }
         writeln!(out, "{}", line.trim_end())?;
     }
     let more = journey.passages.len().saturating_sub(PASSAGES) as u64;
@@ -403,12 +406,10 @@ fn inferred(view: &TraceView, style: Style, out: &mut impl Write) -> fmt::Result
         return Ok(());
     }
     let right = units::stacks_right(&view.provenance.completeness.stacks);
-    let mut line = "~ function learned from other events of the same path key, not taken at this \
-                    event; ! taken here, and it differs from the learned one"
-        .to_owned();
-    if !right.is_empty() {
-        write!(line, "; {right}")?;
-    }
+    let line = format!(
+        "~ function learned from other events of the same path key, not taken at this event; ! taken here, and it \
+         differs from the learned one; {right}"
+    );
     let mut filled = String::new();
     wrap(&line, "  ", style, &mut filled)?;
     writeln!(out)?;
