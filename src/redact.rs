@@ -27,6 +27,26 @@ const STAYS: &str = "times, sizes, ports, protocols, TCP sequence numbers and ti
      process and namespace numbers, kernel and function names, which special-purpose range an address is in, and how \
      many leading bits two addresses share";
 
+/// Protocols whose detectors read payload: transport, port, name, bytes of payload that tell what is asked for.
+const READ: [(&str, u16, &str, u32); 6] = [
+    ("tcp", 102, "S7comm", 32),
+    ("tcp", 502, "Modbus", 12),
+    ("tcp", 2404, "IEC 60870-5-104", 16),
+    ("tcp", 20000, "DNP3", 16),
+    ("tcp", 44818, "EtherNet/IP", 64),
+    ("udp", 47808, "BACnet", 16),
+];
+
+/// What findings the emptied payload takes away, and how to keep them.
+fn unread(changes: &Changes) -> Vec<String> {
+    let emptied = |protocol, port| changes.by_protocol.contains_key(&(protocol, port));
+    let lost = READ.iter().filter(|(protocol, port, ..)| emptied(*protocol, *port));
+    lost.map(|(protocol, port, name, bytes)| {
+        format!("{name}: who asked for what cannot be read any more; keep it with --keep-payload {protocol}/{port}={bytes}")
+    })
+    .collect()
+}
+
 /// `psc redact`.
 pub(crate) fn run(args: &RedactArgs, console: Console) -> anyhow::Result<Verdict> {
     let key = key(&args.key)?;
@@ -162,6 +182,9 @@ fn text(args: &RedactArgs, changes: &Changes) -> String {
     if ports.len() > 10 {
         let _ = writeln!(page, "    and {} more ports", ports.len() - 10);
     }
+    for line in unread(changes) {
+        let _ = writeln!(page, "  {line}");
+    }
     let _ = writeln!(page, "  not changed: {STAYS}");
     page
 }
@@ -190,6 +213,7 @@ fn json(args: &RedactArgs, changes: &Changes) -> String {
         "payloads_kept": changes.payloads_kept,
         "checksums": changes.checksums,
         "signatures_left_out": changes.signatures,
+        "not_readable": unread(changes),
         "not_changed": STAYS,
     }))
 }

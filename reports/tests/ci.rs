@@ -24,7 +24,12 @@ fn view() -> CheckView {
         ..good.clone()
     };
     CheckView {
-        provenance: Provenance { source: "run 1.psc".to_owned(), ..Provenance::default() },
+        provenance: Provenance {
+            source: "run 1.psc".to_owned(),
+            host: "web 6.1.0 x86_64".to_owned(),
+            start_utc: "2026-11-25T01:41:29.749772867Z".to_owned(),
+            ..Provenance::default()
+        },
         statements: "ci/expect me.toml".to_owned(),
         checks: vec![good, bad.clone(), Check { line: 0, ..bad }],
         failed: 2,
@@ -32,37 +37,62 @@ fn view() -> CheckView {
     }
 }
 
-/// Elements of junit-10.xsd that psc writes: name, parents, attributes that must be and that may be.
+/// Elements that psc writes, as both junit-10.xsd of Jenkins and JUnit.xsd of Ant have them: name, parents,
+/// attributes that must be (by either), children that must be, in their order (Ant's is a sequence).
 type Element<'a> = (&'a str, &'a [&'a str], &'a [&'a str], &'a [&'a str]);
 
-const JUNIT: [Element<'static>; 4] = [
-    ("testsuites", &[""], &[], &["name", "time", "tests", "failures", "disabled", "errors"]),
+const JUNIT: [Element<'static>; 8] = [
+    ("testsuites", &[""], &[], &["testsuite"]),
     (
         "testsuite",
         &["testsuites"],
-        &["name", "tests", "failures", "errors"],
-        &["time", "skipped", "disabled", "timestamp", "hostname", "id", "package"],
+        &[
+            "name",
+            "package",
+            "id",
+            "hostname",
+            "timestamp",
+            "tests",
+            "failures",
+            "errors",
+            "skipped",
+            "time",
+        ],
+        &["properties", "testcase", "system-out", "system-err"],
     ),
-    ("testcase", &["testsuite"], &["name", "classname"], &["time", "status", "assertions"]),
-    ("failure", &["testcase"], &[], &["message", "type"]),
+    ("properties", &["testsuite"], &[], &["property"]),
+    ("property", &["properties"], &["name", "value"], &[]),
+    ("testcase", &["testsuite"], &["name", "classname", "time"], &["failure"]),
+    ("failure", &["testcase"], &["message", "type"], &[]),
+    ("system-out", &["testsuite"], &[], &[]),
+    ("system-err", &["testsuite"], &[], &[]),
 ];
 
 #[test]
-fn junit_is_what_the_schema_of_jenkins_allows() {
+fn junit_is_what_the_schemas_of_jenkins_and_ant_allow() {
     let text = ci::junit(&view());
     let document = roxmltree::Document::parse(&text).expect("XML");
     for node in document.descendants().filter(roxmltree::Node::is_element) {
         let name = node.tag_name().name();
-        let (_, parents, must, may) =
+        let (_, parents, attributes, children) =
             JUNIT.iter().find(|element| element.0 == name).unwrap_or_else(|| panic!("<{name}>"));
         let parent = node.parent_element().map_or("", |parent| parent.tag_name().name());
         assert!(parents.contains(&parent), "<{name}> in <{parent}>");
-        let has: Vec<&str> = node.attributes().map(|attribute| attribute.name()).collect();
-        assert!(must.iter().all(|name| has.contains(name)), "<{name}> lacks one of {must:?}");
-        assert!(has.iter().all(|name| must.contains(name) || may.contains(name)), "{has:?}");
+        let mut has: Vec<&str> = node.attributes().map(|attribute| attribute.name()).collect();
+        let mut must = attributes.to_vec();
+        has.sort_unstable();
+        must.sort_unstable();
+        assert_eq!(has, must, "attributes of <{name}>");
+        let order = node.children().filter(roxmltree::Node::is_element).map(|child| {
+            let name = child.tag_name().name();
+            children.iter().position(|known| *known == name).unwrap_or_else(|| panic!("<{name}>"))
+        });
+        assert!(order.is_sorted(), "children of <{name}>");
     }
     let suite = document.descendants().find(|node| node.has_tag_name("testsuite")).unwrap();
     let count = |name| document.descendants().filter(|node| node.has_tag_name(name)).count();
+    assert_eq!(suite.attribute("timestamp"), Some("2026-11-25T01:41:29"));
+    assert_eq!(suite.attribute("hostname"), Some("web"));
     assert_eq!(suite.attribute("tests"), Some(count("testcase").to_string().as_str()));
     assert_eq!(suite.attribute("failures"), Some(count("failure").to_string().as_str()));
     let failure = document.descendants().find(|node| node.has_tag_name("failure")).unwrap();

@@ -120,7 +120,6 @@ static __noinline bool describe_skb(const struct here *here, struct psc_record *
 	struct sock *sk = (void *)sock;
 	struct net_device *dev = BPF_CORE_READ(skb, dev);
 	__u16 family = 0;
-	__u64 *slot, tag;
 
 	if (!is_known_device(dev))
 		dev = NULL;
@@ -144,14 +143,14 @@ static __noinline bool describe_skb(const struct here *here, struct psc_record *
 	}
 	if (config.filtering) {
 		int verdict = sk ? judge_sock(sk) : 0;
+		int before = decided(skb, rec->ifindex);
 
-		slot = skb_slot(skb, &tag);
-		if (verdict == 1 || (slot && (*slot == (tag | SKB_EXCLUDED) || (!rec->ifindex && *slot == (tag | SKB_ELSEWHERE)))) ||
+		if (verdict == 1 || before == 1 ||
 		    !passes_filter(rec->netns, rec->ifindex)) {
 			__sync_fetch_and_add(&here->cpu->filtered, 1);
 			return false;
 		}
-		if (verdict == 2 || (slot && *slot == (tag | SKB_SHED))) {
+		if (verdict == 2 || before == 2) {
 			__sync_fetch_and_add(&here->cpu->shed, 1);
 			return false;
 		}

@@ -14,7 +14,6 @@ static __always_inline int netfilter_event(struct bpf_nf_ctx *ctx, __u8 probe, _
 	struct sk_buff *skb = ctx->skb;
 	struct net_device *dev;
 	struct here here;
-	__u64 *slot, tag;
 	struct sock *sk;
 
 	if (config.empty || !find_here(&here))
@@ -29,13 +28,13 @@ static __always_inline int netfilter_event(struct bpf_nf_ctx *ctx, __u8 probe, _
 			rec.netns = netns_of(sk->__sk_common.skc_net.net);
 	}
 	if (config.filtering) {
-		slot = skb_slot(skb, &tag);
-		if ((slot && (*slot == (tag | SKB_EXCLUDED) || (!rec.ifindex && *slot == (tag | SKB_ELSEWHERE)))) ||
-		    !passes_filter(rec.netns, rec.ifindex)) {
+		int before = decided(skb, rec.ifindex);
+
+		if (before == 1 || !passes_filter(rec.netns, rec.ifindex)) {
 			__sync_fetch_and_add(&here.cpu->filtered, 1);
 			return NF_ACCEPT;
 		}
-		if (slot && *slot == (tag | SKB_SHED)) {
+		if (before == 2) {
 			__sync_fetch_and_add(&here.cpu->shed, 1);
 			return NF_ACCEPT;
 		}

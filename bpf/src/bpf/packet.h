@@ -213,4 +213,19 @@ static __always_inline __u64 *skb_slot(struct sk_buff *skb, __u64 *tag)
 	return bpf_map_lookup_elem(&skbs, &slot);
 }
 
+/*
+ * What was decided about an skb at an earlier probe: 1 the filter leaves it out, 2 it is shed, 0 neither, or
+ * nothing known. That it was elsewhere holds only where no device says where it is.
+ */
+static __always_inline int decided(struct sk_buff *skb, __u32 ifindex)
+{
+	__u64 tag, *slot = skb_slot(skb, &tag);
+
+	if (!slot)
+		return 0;
+	if (*slot == (tag | SKB_EXCLUDED) || (!ifindex && *slot == (tag | SKB_ELSEWHERE)))
+		return 1;
+	return *slot == (tag | SKB_SHED) ? 2 : 0;
+}
+
 #endif

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::mapping::Mapping;
-use super::{Changes, Stays, is_about_nobody};
+use super::{Changes, Stays, is_about_nobody, rules};
 use crate::{Fact, Manifest};
 
 /// Tables and chains that every host has: their names say nothing of anybody.
@@ -27,13 +27,26 @@ const USUAL_CHAINS: [&str; 17] = [
     "POSTROUTING",
 ];
 
+/// Between the hosts of a merge (`psc merge`).
+const HOSTS: &str = " + ";
+
 pub(super) fn manifest(
     manifest: &Manifest,
     mapping: &mut Mapping,
     changes: &mut Changes,
 ) -> Manifest {
     let mut out = manifest.clone();
-    out.host.name = name("host", &manifest.host.name, mapping, changes);
+    // A merge has the names of all its hosts.
+    let hosts: Vec<String> = manifest
+        .host
+        .name
+        .split(HOSTS)
+        .map(|host| {
+            changes.names += u64::from(!host.is_empty());
+            mapping.learn("host", host)
+        })
+        .collect();
+    out.host.name = hosts.join(HOSTS);
     // What was given to it may be anything: names, addresses, passwords.
     let words: Vec<&str> = manifest.command.split_whitespace().take(2).collect();
     if words.len() < manifest.command.split_whitespace().count() {
@@ -62,7 +75,7 @@ pub(super) fn fact(fact: &mut Fact, mapping: &mut Mapping, changes: &mut Changes
     match fact {
         Fact::Device(device) => {
             device.mac = text(&device.mac, mapping, changes);
-            device.netns_name = name("namespace", &device.netns_name, mapping, changes);
+            device.netns_name = namespace(&device.netns_name, mapping, changes);
             for address in &mut device.addresses {
                 *address = text(address, mapping, changes);
             }
@@ -125,7 +138,12 @@ pub(super) fn fact(fact: &mut Fact, mapping: &mut Mapping, changes: &mut Changes
         }
         Fact::Rules(rules) => {
             rules.file = name("rules", &rules.file, mapping, changes);
-            rules.text = text(&rules.text, mapping, changes);
+            rules.text = rules::file(&rules.text, mapping, changes);
+        }
+        Fact::Verdicts(verdicts) => {
+            for rule in &mut verdicts.rules {
+                rule.id = name("rule", &rule.id, mapping, changes);
+            }
         }
         Fact::Checkpoint(_) => {
             changes.signatures += 1;
@@ -139,7 +157,6 @@ pub(super) fn fact(fact: &mut Fact, mapping: &mut Mapping, changes: &mut Changes
         | Fact::Loss(_)
         | Fact::Probe(_)
         | Fact::Clock(_)
-        | Fact::Verdicts(_)
         | Fact::Sampling(_) => {}
     }
     true
@@ -148,6 +165,20 @@ pub(super) fn fact(fact: &mut Fact, mapping: &mut Mapping, changes: &mut Changes
 fn name(kind: &str, name: &str, mapping: &Mapping, changes: &mut Changes) -> String {
     changes.names += u64::from(!name.is_empty());
     mapping.name(kind, name)
+}
+
+/// A namespace; in a merge, its host's name comes before it, or stands for the one that has no name.
+fn namespace(name: &str, mapping: &mut Mapping, changes: &mut Changes) -> String {
+    changes.names += u64::from(!name.is_empty());
+    if let Some(host) = mapping.host(name) {
+        return host.clone();
+    }
+    if let Some((host, own)) = name.split_once('/')
+        && let Some(host) = mapping.host(host).cloned()
+    {
+        return format!("{host}/{}", mapping.learn("namespace", own));
+    }
+    mapping.learn("namespace", name)
 }
 
 fn address(address: IpAddr, mapping: &mut Mapping, changes: &mut Changes) -> IpAddr {
@@ -169,8 +200,10 @@ fn network(address: IpAddr, prefix: u32) -> IpAddr {
     }
 }
 
-/// Every address and link-layer address in a text, replaced.
+/// Every address and link-layer address in a text, and every name of a host or namespace known so far, replaced.
 pub(super) fn text(text: &str, mapping: &mut Mapping, changes: &mut Changes) -> String {
+    let hidden = mapping.hide(text);
+    let text = hidden.as_str();
     let part_of_one = |c: char| c.is_ascii_hexdigit() || c == '.' || c == ':';
     let mut out = String::with_capacity(text.len());
     let mut rest = text;

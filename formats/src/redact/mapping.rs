@@ -1,5 +1,6 @@
 //! What stands in place of addresses and names: the same for the same thing, under one key.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipcrypt_rs::IpcryptPfx;
@@ -9,6 +10,9 @@ use super::ranges;
 
 /// Addresses remembered: mapping one takes up to 256 AES blocks.
 const REMEMBERED: usize = 1 << 18;
+
+/// Names of hosts and namespaces looked for in texts, at most.
+const LEARNED: usize = 1 << 12;
 
 /// The mappings of one key.
 ///
@@ -23,6 +27,8 @@ pub(super) struct Mapping {
     words_key: [u8; 32],
     keep_vendor: bool,
     addresses: FxHashMap<IpAddr, IpAddr>,
+    /// Names of hosts and namespaces, and what stands for them.
+    learned: BTreeMap<String, String>,
 }
 
 impl Mapping {
@@ -41,6 +47,7 @@ impl Mapping {
             words_key: derive("psc redact 2026 words"),
             keep_vendor,
             addresses: FxHashMap::default(),
+            learned: BTreeMap::new(),
         }
     }
 
@@ -143,6 +150,47 @@ impl Mapping {
         }
         let hash = self.drawn(kind, name.as_bytes());
         format!("{kind}-{}", crate::custody::hex(&hash[..5]))
+    }
+
+    /// As [`Self::name`], for a name that notices may speak of: [`Self::hide`] knows it from now on.
+    pub(super) fn learn(&mut self, kind: &str, name: &str) -> String {
+        let mapped = self.name(kind, name);
+        if !name.is_empty() && self.learned.len() < LEARNED {
+            self.learned.entry(name.to_owned()).or_insert_with(|| mapped.clone());
+        }
+        mapped
+    }
+
+    /// What stands for a host's name, when it is one.
+    pub(super) fn host(&self, name: &str) -> Option<&String> {
+        self.learned.get(name).filter(|mapped| mapped.starts_with("host-"))
+    }
+
+    /// A text with the names that were learned replaced, where they stand alone. The word `on` in a text is
+    /// replaced, too, where a host is called that: what is said less clearly still says nothing of anybody.
+    pub(super) fn hide(&self, text: &str) -> String {
+        let inside = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-');
+        let mut out = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some(first) = rest.chars().next() {
+            // A name may hold what else parts words (`web.example`): the longest that is one goes.
+            let alone = !out.chars().next_back().is_some_and(inside);
+            let ends = |len: usize| !rest[len..].starts_with(inside);
+            let found = if alone {
+                let begins = |name: &&String| rest.starts_with(name.as_str()) && ends(name.len());
+                self.learned.keys().filter(begins).max_by_key(|name| name.len())
+            } else {
+                None
+            };
+            if let Some(name) = found {
+                out.push_str(&self.learned[name]);
+                rest = &rest[name.len()..];
+            } else {
+                out.push(first);
+                rest = &rest[first.len_utf8()..];
+            }
+        }
+        out
     }
 
     /// Letters and digits of a label or text in place of others: as long, of the same kinds, as

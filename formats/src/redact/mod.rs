@@ -13,6 +13,7 @@ mod mapping;
 mod neighbours;
 mod packet;
 mod ranges;
+mod rules;
 #[cfg(test)]
 mod tests;
 

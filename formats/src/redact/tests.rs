@@ -250,3 +250,70 @@ fn text_loses_addresses_and_keeps_words() {
         assert_eq!(redactor.text(text), expected);
     }
 }
+
+#[test]
+fn texts_say_nothing_of_hosts_and_rules_nothing_of_persons() {
+    let mut redactor = Redactor::new(&[5; 32], Options::default());
+    let mut manifest = Manifest::default();
+    manifest.host.name = "alice-pc + db.example + on".to_owned();
+    manifest.blind_spots = vec!["db.example: sees alice-pc, not alice-pc2".to_owned()];
+    let manifest = redactor.manifest(&manifest);
+    let [alice, db] = ["alice-pc", "db.example"].map(|name| redactor.name("host", name));
+    assert!(manifest.host.name.starts_with(&format!("{alice} + {db} + host-")));
+    assert_eq!(manifest.blind_spots, [format!("{db}: sees {alice}, not alice-pc2")]);
+    let device = |netns_name: &str| {
+        Fact::Device(crate::fact::DeviceFact {
+            netns_name: netns_name.to_owned(),
+            ..Default::default()
+        })
+    };
+    let notice = |text: &str| {
+        Fact::Notice(crate::fact::NoticeFact {
+            at: 0,
+            severity: crate::fact::Severity::Info,
+            text: text.to_owned(),
+            count: 1,
+        })
+    };
+    let rules = r#"# for Carol's laptop
+[[rule]]
+id = "block-carol"   # really
+match = "ip.src == 81.2.69.142 and dns.qry.name == \"carol.example\""
+match = 'socket.process == "carolbot" and tcp.dstport == 22'
+action = "drop"
+note = """she said "no"
+twice"""
+references = ["Carol", 'her mail # 7']
+rate = "10/s"
+id = "unfinished carol"#;
+    let text = rules.to_owned();
+    let rules = Fact::Rules(crate::fact::RulesFact { text, ..Default::default() });
+    let facts = vec![
+        device("alice-pc/carol"),
+        device("db.example"),
+        notice("carol of alice-pc went"),
+        rules,
+    ];
+    let mut batch = Batch { facts, ..Batch::default() };
+    redactor.batch(&mut batch);
+    let carol = redactor.name("namespace", "carol");
+    let said: Vec<String> = batch
+        .facts
+        .iter()
+        .map(|fact| match fact {
+            Fact::Device(fact) => fact.netns_name.clone(),
+            Fact::Notice(fact) => fact.text.clone(),
+            Fact::Rules(fact) => fact.text.clone(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(said[..3], [format!("{alice}/{carol}"), db, format!("{carol} of {alice} went")]);
+    let text = &said[3];
+    for gone in ["arol", "81.2.69.142", "said", "twice", "mail", "really"] {
+        assert!(!text.contains(gone), "{gone} in {text}");
+    }
+    let id = redactor.name("rule", "block-carol");
+    for kept in ["[[rule]]", "action = \"drop\"", "tcp.dstport == 22", "rate = \"10/s\"", &id] {
+        assert!(text.contains(kept), "{kept} not in {text}");
+    }
+}

@@ -1,6 +1,6 @@
 //! Gates: bounds on how a recording may differ from another, `p99<+10%`, `drops<=base`.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
 use super::bound::{Percentile, decimal, shown};
@@ -203,20 +203,17 @@ fn one(gate: &Gate, diff: &DiffView) -> Check {
             }
         }
         Metric::NewDrops => {
-            let rows: Vec<_> =
-                diff.drops.iter().filter(|row| row.change == "new" && row.significant).collect();
+            let new = diff.drops.iter().filter(|row| row.change == "new");
+            let (rows, rare): (Vec<_>, Vec<_>) = new.partition(|row| row.significant);
             for row in rows.iter().take(5) {
                 evidence.push(format!("{} in {}: {} journeys", row.reason, row.function, row.new));
                 cited.extend(row.example);
             }
-            counted(0, rows.len() as u64)
+            beyond_chance(counted(0, rows.len() as u64), rare.len())
         }
         Metric::NewPaths => {
-            let rows: Vec<_> = diff
-                .paths
-                .iter()
-                .filter(|row| row.change == "appeared" && row.significant)
-                .collect();
+            let new = diff.paths.iter().filter(|row| row.change == "appeared");
+            let (rows, rare): (Vec<_>, Vec<_>) = new.partition(|row| row.significant);
             for row in rows.iter().take(5) {
                 let last = row.steps.last().map_or("", |step| step.probe.as_str());
                 evidence.push(format!(
@@ -225,7 +222,7 @@ fn one(gate: &Gate, diff: &DiffView) -> Check {
                 ));
                 cited.push(row.example);
             }
-            counted(0, rows.len() as u64)
+            beyond_chance(counted(0, rows.len() as u64), rare.len())
         }
         Metric::Journeys => counted(journeys.base, journeys.new),
         Metric::Changes => counted(0, diff.significant),
@@ -243,6 +240,17 @@ fn one(gate: &Gate, diff: &DiffView) -> Check {
         evidence,
         journeys: cited,
     }
+}
+
+/// Says what the base has not either and was not counted: a gate that holds must not seem to have seen nothing.
+fn beyond_chance((holds, mut found): (bool, String), rare: usize) -> (bool, String) {
+    if rare > 0 {
+        let _ = write!(
+            found,
+            " beyond chance; {rare} more that the base has not, each too few to tell from chance"
+        );
+    }
+    (holds, found)
 }
 
 fn steps(

@@ -1,5 +1,6 @@
-//! JUnit XML, as Jenkins, GitLab, Azure and GitHub actions take it. There is no standard; this is what
-//! the schema of Jenkins' xUnit plugin (junit-10.xsd) and Ant's own have in common.
+//! JUnit XML, as Jenkins, GitLab, Azure and GitHub actions take it. There is no standard; this is valid by
+//! both schemas that are checked against: that of Jenkins' xUnit plugin (junit-10.xsd) and that of Ant's reports
+//! (JUnit.xsd of Windy Road), which wants the properties and outputs even where there are none.
 
 use std::fmt::Write as _;
 
@@ -12,11 +13,22 @@ pub fn junit(view: &CheckView) -> String {
     let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
     let (all, failed) = (view.checks.len(), view.failed);
     let suite = attribute(&view.provenance.source);
+    let host = view.provenance.host.split(' ').next().filter(|name| !name.is_empty());
     let _ = write!(
         out,
-        "<testsuites>\n  <testsuite name=\"{suite}\" tests=\"{all}\" failures=\"{failed}\" errors=\"0\" \
-         skipped=\"0\" time=\"0\">\n"
+        "<testsuites>\n  <testsuite name=\"{suite}\" package=\"psc\" id=\"0\" hostname=\"{}\"{} tests=\"{all}\" \
+         failures=\"{failed}\" errors=\"0\" skipped=\"0\" time=\"0\">\n    <properties>\n",
+        attribute(host.unwrap_or("localhost")),
+        seconds(&view.provenance.start_utc)
+            .map_or_else(String::new, |at| format!(" timestamp=\"{}\"", attribute(at))),
     );
+    for (name, value) in [("recording", &view.provenance.completeness.line), ("base", &view.base)] {
+        if !value.is_empty() {
+            let _ =
+                writeln!(out, "      <property name=\"{name}\" value=\"{}\"/>", attribute(value));
+        }
+    }
+    out.push_str("    </properties>\n");
     for check in &view.checks {
         let _ = write!(
             out,
@@ -34,8 +46,14 @@ pub fn junit(view: &CheckView) -> String {
             text(&told(check).join("\n"))
         );
     }
-    out.push_str("  </testsuite>\n</testsuites>\n");
+    out.push_str("    <system-out/>\n    <system-err/>\n  </testsuite>\n</testsuites>\n");
     out
+}
+
+/// `2026-11-25T01:41:29` of an RFC 3339 time: Ant's schema takes neither fractions nor a zone. Nothing where the
+/// recording's clock does not say.
+fn seconds(utc: &str) -> Option<&str> {
+    utc.get(..19).filter(|at| at.as_bytes()[10] == b'T')
 }
 
 /// Text for between tags. Characters that XML 1.0 has no way to write become U+FFFD.
