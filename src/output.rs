@@ -144,11 +144,13 @@ pub(crate) fn create(path: &Path, replace: bool) -> anyhow::Result<File> {
             }
         }
     }
-    let created = archive::create_file(path);
-    created.with_context(|| match fs::symlink_metadata(path) {
-        Ok(_) => format!("cannot replace {} unasked; use --force", path.display()),
-        Err(_) => format!("nothing was written to {}", path.display()),
-    })
+    match archive::create_file(path) {
+        Err(_) if fs::symlink_metadata(path).is_ok() => Err(anyhow::anyhow!(
+            "{} is already there; choose another name or use --force",
+            path.display()
+        )),
+        created => created.with_context(|| format!("nothing was written to {}", path.display())),
+    }
 }
 
 fn is_special(path: &Path) -> bool {

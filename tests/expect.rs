@@ -52,6 +52,27 @@ fn each_kind_of_statement_holds_where_it_should_and_fails_where_it_should() {
 }
 
 #[test]
+fn a_time_is_what_the_trace_of_its_packets_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    fs::copy(recording("conversation.psc"), dir.join("a.psc")).unwrap();
+    let trace = run(dir, &["trace", "a.psc", "--limit", "100000", "--format", "json"]).1;
+    let view: serde_json::Value = serde_json::from_str(&trace).unwrap();
+    let journeys = view["exemplars"].as_array().unwrap().iter();
+    let longest = journeys.map(|journey| journey["duration_ns"].as_u64().unwrap()).max().unwrap();
+    assert!(
+        longest > 100_000,
+        "{longest}: long enough to need more than a histogram's first bucket"
+    );
+    for (bound, holds) in [(longest + longest / 500, true), (longest - longest / 500, false)] {
+        let statement = format!("[[expect]]\nname = 'it'\nmax = '<{bound}ns'\n");
+        fs::write(dir.join("e.toml"), statement).unwrap();
+        let (status, out, err) = run(dir, &["test", "a.psc", "--expect", "e.toml"]);
+        assert_eq!(status, i32::from(!holds), "{longest} against {bound}: {out}{err}");
+    }
+}
+
+#[test]
 fn a_pipeline_gets_its_files_and_its_exit_status() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
