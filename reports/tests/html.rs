@@ -291,3 +291,40 @@ fn size_has_a_bound_and_says_what_it_left_out() {
     let flows = &page[page.find("id=\"flow-table\"").unwrap()..];
     assert!(flows.contains("rows omitted; rerun with "));
 }
+
+/// What stands before the first section after the summary.
+fn summary(page: &str) -> &str {
+    let from = page.find("id=\"summary\"").expect("a summary");
+    &page[from..from + page[from..].find("</section>").expect("its end")]
+}
+
+#[test]
+fn a_capture_says_nothing_of_what_only_a_kernel_knows() {
+    let (mut trace, mut analyze) = (fixtures::trace(), fixtures::analyze());
+    trace.provenance.origin = "capture".to_owned();
+    analyze.drops.clear();
+    let page = page(&trace, &analyze, &fixtures::locate(), &fixtures::detect());
+    check(&page);
+    let first = summary(&page);
+    for wrong in ["through the stack", "delivered", "packets dropped", "probes attached"] {
+        assert!(!first.contains(wrong), "{wrong}: {first}");
+    }
+    assert!(first.contains("captured") && first.contains("a capture does not tell"), "{first}");
+    let at = |id: &str| page.find(&format!("<section id=\"{id}\"")).expect("a section");
+    assert!(at("flows") < at("path-graph"), "who talked comes first");
+}
+
+#[test]
+fn commands_in_advice_are_code() {
+    let mut detect = fixtures::detect();
+    detect.findings[0].advice = "Ask `ss -l <x>`, not ` alone.".to_owned();
+    let page1 = page(&fixtures::trace(), &fixtures::analyze(), &fixtures::locate(), &detect);
+    assert!(
+        page1.contains("Ask `ss -l &lt;x&gt;`, not ` alone."),
+        "a backtick without its partner"
+    );
+    detect.findings[0].advice = "Ask `ss -l <x>`.".to_owned();
+    let page2 = page(&fixtures::trace(), &fixtures::analyze(), &fixtures::locate(), &detect);
+    assert!(page2.contains("Ask <code>ss -l &lt;x&gt;</code>."));
+    check(&page2);
+}

@@ -16,6 +16,21 @@ pub(super) fn t(text: &str) -> Markup {
     PreEscaped(escape::markup(&escape::cut(text, LONGEST)))
 }
 
+/// As [`t`], with what stands between backticks as code: commands to be copied.
+pub(super) fn prose(text: &str) -> Markup {
+    let text = escape::cut(text, LONGEST);
+    let parts: Vec<&str> = text.split('`').collect();
+    // One without its partner is a backtick and nothing else.
+    let paired = parts.len() % 2 == 1;
+    html! {
+        @if paired {
+            @for (index, part) in parts.iter().enumerate() {
+                @if index % 2 == 1 { code { (t(part)) } } @else { (t(part)) }
+            }
+        } @else { (t(&text)) }
+    }
+}
+
 /// As [`t`], for what has to be said in full: attributions and licences.
 pub(super) fn whole(text: &str) -> Markup {
     PreEscaped(escape::markup(&escape::cut(text, 4 * LONGEST)))
@@ -235,5 +250,5 @@ pub(super) fn figure(figure: &crate::svg::Figure, label: &str) -> Markup {
 
 /// `name` and `value` of a list of facts; nothing when there is no value.
 pub(super) fn fact(name: &str, value: &str) -> Markup {
-    html! { @if !value.is_empty() { dt { (name) } dd { (t(value)) } } }
+    html! { @if !value.is_empty() { dt { (name) } dd { (prose(value)) } } }
 }

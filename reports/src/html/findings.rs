@@ -4,7 +4,7 @@ use maud::{Markup, html};
 use psc_replay::view::analyze::AnalyzeView;
 use psc_replay::view::detect::{DetectView, Finding};
 
-use super::cells::{Cell, Grid, Row, fact, left_out, span, t, text, words};
+use super::cells::{Cell, Grid, Row, fact, left_out, prose, span, t, text, words};
 use super::{Report, Section};
 use crate::units;
 
@@ -47,14 +47,19 @@ pub(super) fn section(report: &Report<'_>) -> Section {
     let omitted = report.findings.len().saturating_sub(SHOWN) as u64;
     let body = html! {
         @if report.findings.is_empty() {
-            p { "No finding." }
+            p {
+                "No finding."
+                @if report.trace.provenance.events > 0 {
+                    " " span.faint { "The detectors below looked for what they say, in what this recording has." }
+                }
+            }
         }
         @for (index, finding) in report.findings.iter().take(SHOWN).enumerate() {
             (one(report, finding, index + 1))
         }
         (left_out(omitted, "findings", &report.rerun("guard detect")))
         @if !detectors.is_empty() {
-            details open[report.findings.is_empty()] {
+            details {
                 summary { (units::counted(detectors.len() as u64, "detector", "detectors")) " ran" }
                 (grid.draw(rows, 0))
             }
@@ -70,7 +75,10 @@ pub(super) fn when(first: u64, last: u64, start: u64) -> Markup {
     let seconds = |us: u64| format!("{}.{:06}", us / 1_000_000, us % 1_000_000);
     html! {
         a href=(format!("#t={}..{}", seconds(from), seconds(to + 1))) {
-            (units::offset(first, start)) " to " (units::offset(last, start))
+            (units::offset(first, start))
+            @if units::offset(first, start) != units::offset(last, start) {
+                " to " (units::offset(last, start))
+            }
         }
     }
 }
@@ -108,7 +116,7 @@ fn one(report: &Report<'_>, finding: &Finding, number: usize) -> Markup {
                     dt { "Evidence" }
                     dd {
                         @for sentence in finding.evidence.iter().take(12) {
-                            div { (t(sentence)) }
+                            div { (prose(sentence)) }
                         }
                     }
                 }

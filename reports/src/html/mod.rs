@@ -91,7 +91,7 @@ pub fn report(
     };
     let peers = traffic::peers(&report);
     let places = places::section(&report, &peers.body);
-    let sections = [
+    let mut sections = vec![
         findings::section(&report),
         traffic::drops(&report),
         paths::section(&report),
@@ -104,6 +104,13 @@ pub fn report(
         coverage::counters(&report),
         coverage::section(&report),
     ];
+    if trace.provenance.origin == "capture" {
+        // Who talked comes first where the stack is not seen.
+        let seen = ["findings", "flows", "peers", "routes", "volume"];
+        sections.sort_by_key(|section| {
+            seen.iter().position(|id| *id == section.id).unwrap_or(seen.len())
+        });
+    }
     let style = format!("{STYLE}{}{}", svg::RULES, svg::PLACES_RULES);
     let policy = format!(
         "default-src 'none'; style-src {}; script-src {}; img-src data:; base-uri 'none'; \

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use maud::{Markup, html};
-use psc_replay::view::trace::{GraphEdge, GraphNode, Journey, PathGraph, PathRow};
+use psc_replay::view::trace::{Effect, GraphEdge, GraphNode, Journey, PathGraph, PathRow};
 
 use super::cells::{Cell, Grid, Row, figure, left_out, mono, num, t, text, words};
 use super::{Report, Section};
@@ -13,6 +13,8 @@ use crate::{svg, units};
 const NODES: usize = 200;
 /// Effects told; the rest is counted.
 const EFFECTS: usize = 24;
+/// Of those, not folded away: more of one kind look alike.
+const OPEN_EFFECTS: usize = 4;
 /// Neighbours on a card, each way.
 const NEIGHBOURS: usize = 6;
 
@@ -88,27 +90,36 @@ pub(super) fn passes(journey: &Journey, node: &GraphNode) -> bool {
 /// What ICMP messages did to other flows' sockets and routes.
 fn effects(report: &Report<'_>) -> Markup {
     let effects = &report.trace.effects;
-    let shown = effects.iter().take(EFFECTS);
+    let (first, rest) = effects.split_at(effects.len().min(OPEN_EFFECTS));
+    let rest = &rest[..rest.len().min(EFFECTS - OPEN_EFFECTS)];
     let more = effects.len().saturating_sub(EFFECTS) as u64 + report.trace.effects_omitted;
     html! {
         @if !effects.is_empty() {
             h3 { "Effects of one protocol's packets on another" }
-            ul.first {
-                @for effect in shown {
-                    li {
-                        strong { (t(&effect.kind)) } ", journey " (report.held.link(effect.cause)) ": "
-                        (t(&effect.words))
-                        @if let Some(journey) = effect.journey {
-                            "; see journey " (report.held.link(journey))
-                        }
-                        " " span.faint {
-                            "at " (units::offset(effect.at, report.start)) ", "
-                            @if effect.evidence == "observed" { "observed" } @else { "by content" }
-                        }
-                    }
+            ul.first { @for effect in first { (told(report, effect)) } }
+            @if !rest.is_empty() {
+                details {
+                    summary { (units::counted(rest.len() as u64, "more effect", "more effects")) }
+                    ul.first { @for effect in rest { (told(report, effect)) } }
                 }
             }
             (left_out(more, "effects", &report.rerun("trace --format json")))
+        }
+    }
+}
+
+fn told(report: &Report<'_>, effect: &Effect) -> Markup {
+    html! {
+        li {
+            strong { (t(&effect.kind)) } ", journey " (report.held.link(effect.cause)) ": "
+            (t(&effect.words))
+            @if let Some(journey) = effect.journey {
+                "; see journey " (report.held.link(journey))
+            }
+            " " span.faint {
+                "at " (units::offset(effect.at, report.start)) ", "
+                @if effect.evidence == "observed" { "observed" } @else { "by content" }
+            }
         }
     }
 }

@@ -100,7 +100,12 @@ pub(super) fn section(report: &Report<'_>, peers: &Markup) -> Section {
             "Places are where address blocks are registered, unless your own database says more. \
              Hops are shown only where a packet showed them. Marks lead to their rows."
         }
-        (figure(&svg::map_figure(view, &rows), "World map of peers"))
+        @if view.peers.iter().any(|peer| peer.place.is_some()) {
+            (figure(&svg::map_figure(view, &rows), "World map of peers"))
+        } @else {
+            // An empty map says less than its absence.
+            p { "No peer's place is known: their addresses are private, reserved or not registered." }
+        }
         (contradictions(report))
         (figure(&svg::topology_figure(view, &rows), "Topology of hosts, routers, prefixes and countries"))
         @if view.routes.is_empty() {

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 use psc_replay::view::StackShare;
 
 use super::Report;
-use super::cells::t;
+use super::cells::{prose, t};
 use crate::units;
 use crate::units::probe_name;
 
@@ -34,7 +34,7 @@ pub(super) fn section(report: &Report<'_>) -> Markup {
             p.faint {
                 @if !provenance.host.is_empty() { (t(&provenance.host)) ", " }
                 @if provenance.start_utc.is_empty() { "start not recorded" }
-                @else { time datetime=(t(&provenance.start_utc).into_string()) { (t(&provenance.start_utc)) } }
+                @else { time datetime=(t(&provenance.start_utc).into_string()) { (t(&at(&provenance.start_utc))) } }
                 ", " (units::duration(provenance.duration_ns))
                 @if !provenance.selection.is_empty() { "; only " (t(&provenance.selection)) }
             }
@@ -47,6 +47,18 @@ pub(super) fn section(report: &Report<'_>) -> Markup {
             (first(report))
         }
     }
+}
+
+/// `2026-11-25 01:41:29.749 UTC`: as long as a reader needs it; the element has it in full.
+fn at(utc: &str) -> String {
+    match (utc.get(..10), utc.get(11..23)) {
+        (Some(day), Some(time)) => format!("{day} {time} UTC"),
+        _ => utc.to_owned(),
+    }
+}
+
+fn is_capture(report: &Report<'_>) -> bool {
+    report.trace.provenance.origin == "capture"
 }
 
 /// `3 findings (1 high, 2 info)`.
@@ -65,7 +77,7 @@ fn findings_words(report: &Report<'_>) -> String {
 
 /// What there is to say when no drop is known.
 pub(super) fn no_drop(report: &Report<'_>) -> &'static str {
-    if report.trace.provenance.origin == "capture" {
+    if is_capture(report) {
         "Whether the kernel dropped packets is unknown: a capture does not tell."
     } else {
         "No drop by the kernel was observed."
@@ -77,20 +89,37 @@ fn happened(report: &Report<'_>) -> Markup {
     let totals = &report.trace.journeys;
     let dropped = super::traffic::dropped_packets(report);
     let loss = &report.analyze.loss;
+    if provenance.events == 0 {
+        return html! {
+            p { strong { "Nothing was recorded" } ": there is no packet and no event in it"
+                @if !provenance.selection.is_empty() { " that is " (t(&provenance.selection)) }
+                "." }
+        };
+    }
+    let (one, many, how) = if is_capture(report) {
+        ("packet", "packets", "captured")
+    } else {
+        ("packet journey", "packet journeys", "recorded")
+    };
     html! {
         p {
-            "In " (units::duration(provenance.duration_ns)) ", "
-            strong { (units::counted(totals.total, "packet journey", "packet journeys")) }
-            " through the stack "
-            @if totals.total == 1 { "was" } @else { "were" } " recorded"
+            @if provenance.duration_ns > 0 {
+                "In " (units::duration(provenance.duration_ns)) ", "
+            }
+            strong { (units::counted(totals.total, one, many)) }
+            @if !is_capture(report) { " through the stack" }
+            " " @if totals.total == 1 { "was " } @else { "were " } (how)
             @if let Some(peer) = report.locate.peers.first() {
                 ", to and from " (units::counted(peers(report), "peer", "peers"))
                 @if peers(report) > 1 { " (most bytes: " code { (t(&peer.address)) } ")" }
             }
-            ": "
-            (units::count(totals.delivered)) " delivered, "
-            (units::count(totals.dropped)) " dropped, "
-            (units::count(totals.end_not_observed)) " whose end was not observed."
+            // What became of them, only the stack knows.
+            @if is_capture(report) { "." } @else {
+                ": "
+                (units::count(totals.delivered)) " delivered, "
+                (units::count(totals.dropped)) " dropped, "
+                (units::count(totals.end_not_observed)) " whose end was not observed."
+            }
         }
         p {
             @if let Some(top) = report.analyze.drops.first() {
@@ -136,19 +165,24 @@ fn peers(report: &Report<'_>) -> u64 {
 
 fn tally(report: &Report<'_>) -> Markup {
     let flows = (report.analyze.flows.len() as u64).saturating_add(report.analyze.flows_omitted);
+    // A capture has one event a packet, and what the kernel dropped is not in it.
+    let (kernel, packets) =
+        if is_capture(report) { (None, "packets") } else { (Some(()), "packets with bytes") };
     let numbers = [
-        ("events", report.trace.provenance.events),
-        ("packets with bytes", report.trace.provenance.packets),
-        ("journeys", report.trace.journeys.total),
-        ("packets dropped", super::traffic::dropped_packets(report)),
-        ("connections", flows),
-        ("peers", peers(report)),
-        ("findings", report.findings.len() as u64),
+        (kernel.map(|()| "events"), report.trace.provenance.events),
+        (Some(packets), report.trace.provenance.packets),
+        (kernel.map(|()| "journeys"), report.trace.journeys.total),
+        (kernel.map(|()| "packets dropped"), super::traffic::dropped_packets(report)),
+        (Some("connections"), flows),
+        (Some("peers"), peers(report)),
+        (Some("findings"), report.findings.len() as u64),
     ];
     html! {
-        dl.tally {
-            @for (name, number) in numbers {
-                div { dt { (name) } dd { (units::count(number)) } }
+        @if report.trace.provenance.events > 0 {
+            dl.tally {
+                @for (name, number) in numbers.iter().filter_map(|(name, n)| Some(((*name)?, n))) {
+                    div { dt { (name) } dd { (units::count(*number)) } }
+                }
             }
         }
     }
@@ -166,12 +200,15 @@ fn confidence(report: &Report<'_>) -> Markup {
     // The view's own words may start with the verdict.
     let line = match what.line.as_str() {
         "" => "completeness not recorded",
-        line => line.strip_prefix("complete: ").unwrap_or(line),
+        line => ["complete: ", "loss unknown: "]
+            .iter()
+            .find_map(|said| line.strip_prefix(said))
+            .unwrap_or(line),
     };
     html! {
         div class=(class) {
             p { strong { (word) } ": " (t(line)) "." }
-            @if what.probes_wanted > 0 {
+            @if what.probes_wanted > 0 && !is_capture(report) {
                 p {
                     (what.probes_attached) " of " (what.probes_wanted) " probes attached; "
                     a href="#coverage" {
@@ -221,8 +258,15 @@ fn first(report: &Report<'_>) -> Markup {
         report.findings.is_empty() && report.analyze.drops.is_empty() && slowest.is_none();
     html! {
         @if nothing && !lossy {
-            p { "Nothing stands out. The " a href="#path-graph" { "path graph" }
-                " shows what was recorded." }
+            p {
+                "Nothing stands out. "
+                @if is_capture(report) {
+                    a href="#flows" { "Connections" } " and " a href="#peers" { "peers" }
+                    " show what was captured."
+                } @else {
+                    "The " a href="#path-graph" { "path graph" } " shows what was recorded."
+                }
+            }
         } @else {
             ol.first {
                 @if let Some(worst) = report.findings.first() {
@@ -236,7 +280,7 @@ fn first(report: &Report<'_>) -> Markup {
                             " dropped: " (t(&top.reason))
                             @if !top.location.is_empty() { " at " (t(&top.location)) }
                         }
-                        @if !top.meaning.is_empty() { " " span.faint { "– " (t(&top.meaning)) } }
+                        @if !top.meaning.is_empty() { " " span.faint { "– " (prose(&top.meaning)) } }
                     }
                 }
                 @if let Some(journey) = slowest {

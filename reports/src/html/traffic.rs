@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 use psc_replay::view::analyze::DropRow;
 
-use super::cells::{Cell, Grid, Row, figure, mono, num, span, t, text, whole, words};
+use super::cells::{Cell, Grid, Row, figure, mono, num, prose, span, t, text, whole, words};
 use super::findings::when;
 use super::{Report, Section, places};
 use crate::{escape, measured, svg, units};
@@ -16,6 +16,10 @@ pub(super) fn dropped_packets(report: &Report<'_>) -> u64 {
 fn place(device: &str, netns: &str) -> String {
     match (device, netns) {
         (device, "") => device.to_owned(),
+        // Some names say it already: `eth0@web`.
+        (device, netns) if device.strip_suffix(netns).is_some_and(|it| it.ends_with('@')) => {
+            device.to_owned()
+        }
         ("", netns) => format!("({netns})"),
         (device, netns) => format!("{device} ({netns})"),
     }
@@ -29,7 +33,7 @@ fn drop_row(report: &Report<'_>, row: &DropRow, number: usize) -> Row {
             Cell::text(&row.reason),
             Cell::markup(html! {
                 code { (t(&row.location)) }
-                @if !row.meaning.is_empty() { div.faint { (t(&row.meaning)) } }
+                @if !row.meaning.is_empty() { div.faint { (prose(&row.meaning)) } }
             }),
             Cell::text(&row.layer),
             Cell::text(&place(&row.device, &row.netns)),
@@ -80,7 +84,10 @@ pub(super) fn drops(report: &Report<'_>) -> Section {
             (grid.draw(rows, 0))
         }
     };
-    Section { id: "drops", name: "Drops", number: Some(dropped_packets(report)), body }
+    // Unknown is not none.
+    let known = report.trace.provenance.origin != "capture";
+    let number = known.then(|| dropped_packets(report));
+    Section { id: "drops", name: "Drops", number, body }
 }
 
 pub(super) fn latency(report: &Report<'_>) -> Section {

@@ -30,7 +30,10 @@ pub(super) fn figure(rows: &[DropRow]) -> Figure {
     for row in rows.iter().take(BARS) {
         let words = format!("{}  {}", row.reason, row.layer);
         canvas.text(Font::Plain, "f-ink f-b", (MARGIN, y + 13.0), inner * 0.5, &words);
-        let place = [row.location.as_str(), row.device.as_str(), row.netns.as_str()];
+        // Some devices' names say the namespace already: `eth0@web`.
+        let said = row.device.strip_suffix(&row.netns).is_some_and(|device| device.ends_with('@'));
+        let netns = if said { "" } else { row.netns.as_str() };
+        let place = [row.location.as_str(), row.device.as_str(), netns];
         let place: Vec<&str> = place.into_iter().filter(|part| !part.is_empty()).collect();
         let start = MARGIN + inner * 0.5 + 10.0;
         canvas.text(

@@ -28,6 +28,9 @@ const WORDS: f64 = 470.0;
 /// A step has two lines of words.
 const STEP: f64 = 38.0;
 
+/// Room that a namespace's name gets where its columns are narrower.
+const NAME: f64 = 150.0;
+
 /// Columns of one namespace.
 struct Lane<'a> {
     netns: &'a str,
@@ -37,18 +40,37 @@ struct Lane<'a> {
 
 impl Lane<'_> {
     fn width(&self) -> f64 {
-        self.layers.len() as f64 * COLUMN
+        let name = Font::Plain.width(self.netns) * 1.15;
+        (self.layers.len() as f64 * COLUMN).max(name.min(NAME))
     }
+
+    /// Middle of a column.
+    fn middle(&self, index: usize) -> f64 {
+        self.x + (index as f64 + 0.5) * self.width() / self.layers.len().max(1) as f64
+    }
+}
+
+/// The namespace of each step. Late probes see no device; then the packet still is where it was last seen, and
+/// before any device it is where it will first be.
+fn namespaces<'a>(steps: &[&'a JourneyStep]) -> Vec<&'a str> {
+    let mut known = steps.iter().map(|step| step.netns.as_str()).find(|name| !name.is_empty());
+    let at = steps.iter().map(|step| {
+        if !step.netns.is_empty() {
+            known = Some(&step.netns);
+        }
+        known.unwrap_or_default()
+    });
+    at.collect()
 }
 
 /// Lanes in the order of the visit. Within one, layers run so that a packet that leaves by the
 /// driver goes right to left never: from the layer it was first seen in to the one it was last
 /// seen in.
-fn lanes<'a>(steps: &[&'a JourneyStep]) -> Vec<Lane<'a>> {
+fn lanes<'a>(steps: &[(&'a JourneyStep, &'a str)]) -> Vec<Lane<'a>> {
     let mut lanes: Vec<Lane<'a>> = Vec::new();
-    for step in steps {
-        let index = lanes.iter().position(|lane| lane.netns == step.netns).unwrap_or_else(|| {
-            lanes.push(Lane { netns: &step.netns, layers: Vec::new(), x: 0.0 });
+    for (step, netns) in steps {
+        let index = lanes.iter().position(|lane| lane.netns == *netns).unwrap_or_else(|| {
+            lanes.push(Lane { netns, layers: Vec::new(), x: 0.0 });
             lanes.len() - 1
         });
         if !lanes[index].layers.contains(&step.layer.as_str()) {
@@ -57,8 +79,9 @@ fn lanes<'a>(steps: &[&'a JourneyStep]) -> Vec<Lane<'a>> {
     }
     let mut x = LIFELINES;
     for lane in &mut lanes {
-        let here = |step: &&&JourneyStep| step.netns == lane.netns;
-        let rank = |step: Option<&&JourneyStep>| step.map(|step| layer_rank(&step.layer));
+        let here = |step: &&(&JourneyStep, &str)| step.1 == lane.netns;
+        let rank =
+            |step: Option<&(&JourneyStep, &str)>| step.map(|(step, _)| layer_rank(&step.layer));
         let first = rank(steps.iter().find(here));
         let last = rank(steps.iter().rev().find(here));
         lane.layers.sort_by_key(|layer| layer_rank(layer));
@@ -71,10 +94,10 @@ fn lanes<'a>(steps: &[&'a JourneyStep]) -> Vec<Lane<'a>> {
     lanes
 }
 
-fn column(lanes: &[Lane<'_>], step: &JourneyStep) -> f64 {
-    let place = lanes.iter().find(|lane| lane.netns == step.netns).and_then(|lane| {
-        let index = lane.layers.iter().position(|layer| *layer == step.layer)?;
-        Some(lane.x + (index as f64 + 0.5) * COLUMN)
+fn column(lanes: &[Lane<'_>], row: &Row<'_>) -> f64 {
+    let place = lanes.iter().find(|lane| lane.netns == row.netns).and_then(|lane| {
+        let index = lane.layers.iter().position(|layer| *layer == row.step.layer)?;
+        Some(lane.middle(index))
     });
     place.unwrap_or(LIFELINES)
 }
@@ -131,6 +154,7 @@ fn mark(canvas: &mut Canvas, context: &str, at: (f64, f64)) {
 
 struct Row<'a> {
     step: &'a JourneyStep,
+    netns: &'a str,
     y: f64,
 }
 
@@ -141,7 +165,14 @@ pub(super) fn figure(journey: &Journey) -> Figure {
     } else {
         (&journey.steps[..], &[][..])
     };
-    let steps: Vec<&JourneyStep> = head.iter().chain(tail).collect();
+    let all: Vec<&JourneyStep> = journey.steps.iter().collect();
+    let known = namespaces(&all);
+    let steps: Vec<(&JourneyStep, &str)> = head
+        .iter()
+        .zip(&known)
+        .chain(tail.iter().zip(&known[journey.steps.len() - tail.len()..]))
+        .map(|(step, netns)| (step, *netns))
+        .collect();
     let lanes = lanes(&steps);
     let life_end = lanes.last().map_or(LIFELINES, |lane| lane.x + lane.width());
     let words_x = life_end + 22.0;
@@ -177,13 +208,13 @@ pub(super) fn figure(journey: &Journey) -> Figure {
     // Rows first: lifelines need to know where they end.
     let first_y = top + 74.0;
     let mut rows: Vec<Row<'_>> = Vec::new();
-    for (index, step) in steps.iter().enumerate() {
+    for (index, &(step, netns)) in steps.iter().enumerate() {
         let y = match rows.last() {
             None => first_y,
             Some(before) if hidden > 0 && index == HEAD => before.y + 2.0 * STEP,
             Some(before) => before.y + gap(step.delta_ns),
         };
-        rows.push(Row { step, y });
+        rows.push(Row { step, netns, y });
     }
     let end_y = rows.last().map_or(first_y, |row| row.y + STEP);
 
@@ -197,7 +228,7 @@ pub(super) fn figure(journey: &Journey) -> Figure {
         canvas.rect(class, (lane.x - 8.0, top), (lane.width() + 16.0, end_y - top + 20.0));
         canvas.text(Font::Plain, "f-ink f-b", (lane.x, top + 20.0), lane.width(), name);
         for (index, layer) in lane.layers.iter().enumerate() {
-            let x = lane.x + (index as f64 + 0.5) * COLUMN;
+            let x = lane.middle(index);
             canvas.text(Font::Small, "f-faint f-mid", (x, top + 44.0), COLUMN + 8.0, layer);
             canvas.line("f-life", (x, top + 52.0), (x, end_y + 10.0));
         }
@@ -224,7 +255,7 @@ pub(super) fn figure(journey: &Journey) -> Figure {
         connect(&mut canvas, &lanes, &pair[0], &pair[1], total);
     }
     for (index, row) in rows.iter().enumerate() {
-        let at = (column(&lanes, row.step), row.y);
+        let at = (column(&lanes, row), row.y);
         canvas.line("f-dot", (at.0 + 10.0, row.y), (words_x - 8.0, row.y));
         draw_step(&mut canvas, journey, row, at, words_x);
         if hidden > 0 && index == HEAD {
@@ -233,15 +264,15 @@ pub(super) fn figure(journey: &Journey) -> Figure {
         }
     }
     if let Some(last) = rows.last() {
-        let x = column(&lanes, last.step);
+        let x = column(&lanes, last);
         canvas.line("f-path", (x, last.y), (x, end_y - 9.0));
         end(&mut canvas, journey, (x, end_y), words_x);
     }
     let height = legend(&mut canvas, &rows, end_y + 46.0, inner) + 16.0;
 
     let layers: Vec<&str> = steps.iter().fold(Vec::new(), |mut layers, step| {
-        if layers.last() != Some(&step.layer.as_str()) {
-            layers.push(&step.layer);
+        if layers.last() != Some(&step.0.layer.as_str()) {
+            layers.push(&step.0.layer);
         }
         layers
     });
@@ -261,7 +292,7 @@ pub(super) fn figure(journey: &Journey) -> Figure {
 fn connect(canvas: &mut Canvas, lanes: &[Lane<'_>], from: &Row<'_>, to: &Row<'_>, total: u64) {
     let share = to.step.delta_ns as f64 / total as f64;
     let slow = share >= 0.25;
-    let (x1, x2) = (column(lanes, from.step), column(lanes, to.step));
+    let (x1, x2) = (column(lanes, from), column(lanes, to));
     let bend = (to.y - from.y) * 0.5;
     let class = if slow { "f-path f-slow" } else { "f-path" };
     canvas.raw(format_args!(
@@ -364,4 +395,31 @@ fn legend(canvas: &mut Canvas, rows: &[Row<'_>], y: f64, room: f64) -> f64 {
     }
     canvas.text(Font::Small, "f-faint", (x, y), room - x + MARGIN, &line);
     y
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_without_a_device_is_where_the_packet_was() {
+        for (seen, expected) in [
+            ("a a b b", "a a b b"),
+            ("- a - b - -", "a a a b b b"),
+            ("- -", "- -"),
+            ("a - c a -", "a a c a a"),
+        ] {
+            let step = |netns: &str| JourneyStep {
+                netns: netns.trim_matches('-').to_owned(),
+                ..JourneyStep::default()
+            };
+            let steps: Vec<JourneyStep> = seen.split(' ').map(step).collect();
+            let steps: Vec<&JourneyStep> = steps.iter().collect();
+            let words: Vec<&str> = namespaces(&steps)
+                .into_iter()
+                .map(|netns| if netns.is_empty() { "-" } else { netns })
+                .collect();
+            assert_eq!(words.join(" "), expected, "{seen}");
+        }
+    }
 }

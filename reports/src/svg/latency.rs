@@ -34,7 +34,7 @@ impl Axis {
     }
 
     fn x(&self, ns: u64) -> f64 {
-        let (start, end) = (MARGIN + LABELS, WIDTH - MARGIN - 16.0);
+        let (start, end) = (MARGIN + LABELS, WIDTH - MARGIN - 28.0);
         let share =
             ((ns.max(1) as f64).log10() - f64::from(self.low)) / f64::from(self.high - self.low);
         start + share.clamp(0.0, 1.0) * (end - start)

@@ -129,7 +129,7 @@ fn draw(
     let most = most.fold(0.0f64, f64::max).max(1.0) * 1.08;
     let mut chart = ChartBuilder::on(area)
         .margin_left(8)
-        .margin_right(24)
+        .margin_right(36)
         .margin_top(22)
         .x_label_area_size(if last { 30 } else { 8 })
         .y_label_area_size(84)
