@@ -18,12 +18,12 @@ pub(crate) fn run(args: &SuggestArgs, console: Console) -> anyhow::Result<Verdic
     let path = held.as_ref().map_or(args.input.as_path(), NamedTempFile::path);
     let mut detectors = Detectors::new();
     let replayed = replay(path, &args.select, console, &mut [&mut detectors])?;
-    let mut detected = detectors.finish(&replayed.manifest, &replayed.pass);
-    detected.provenance.source = name(&args.input);
+    let detected = detectors.finish(&replayed.manifest, &replayed.pass);
     let mut suggester = Suggester::new(&detected);
-    replay(path, &args.select, console, &mut [&mut suggester])?;
+    let mut pass = replay(path, &args.select, console, &mut [&mut suggester])?.pass;
+    pass.provenance.source = name(&args.input);
     let findings = !detected.findings.is_empty();
-    let view = suggester.finish(detected.provenance);
+    let view = suggester.finish(&pass);
     print(console, args.format, args.output.as_deref(), "suggest", &view, text::suggest)?;
     Ok(if findings { Verdict::Findings } else { Verdict::Clean })
 }

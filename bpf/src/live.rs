@@ -37,6 +37,12 @@ const SKB_SLOTS: u32 = 1 << 17;
 /// Calls of functions that can be under way at once; each CPU and sleeping task may be inside some dozen.
 const CALLS: u32 = 1 << 14;
 
+/// Bytes that hold the headers of nearly every packet: who keeps no more asks for no payload.
+const HEADERS: u32 = 128;
+/// Said where payload is asked for and cannot be had.
+const NO_PAGES: &str = "this kernel (before 6.12) shows tracepoints no payload that lies in pages: of what \
+    applications here send over TCP the headers are recorded, whatever -s says, and so of what drivers receive into pages";
+
 static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/capture.bpf.o"));
 
 /// One pass over all rings: everything reserved before `started` is below `targets`.
@@ -90,8 +96,13 @@ impl LiveSource {
         }
         let budget = options.budget_ppm;
         let types = KernelTypes::read()?;
-        let config = config(&options, &types);
+        let mut config = config(&options, &types);
         let cpu_count = kernel::possible_cpus();
+        let mut blind_spots = kernel::blind_spots();
+        if config.paged != 0 && !reads_pages(&config, cpu_count)? {
+            config.paged = 0;
+            blind_spots.push(NO_PAGES.to_owned());
+        }
         let ring_bytes = ring_bytes(&options, cpu_count);
 
         // Read before attaching: the events wait in the rings meanwhile, but not longer than need be.
@@ -165,7 +176,7 @@ impl LiveSource {
             snaplen: options.snaplen,
             stacks: options.stacks.name().to_owned(),
             filter: options.filter,
-            blind_spots: kernel::blind_spots(),
+            blind_spots,
             ..Manifest::default()
         };
         Ok(Self {
@@ -410,7 +421,9 @@ fn config(options: &Options, types: &KernelTypes) -> Config {
         retransmit_has_result: has("tcp_retransmit_skb", 3),
         udp_fail_has_skb: has("udp_fail_queue_rcv_skb", 3),
         every_call: u8::from(options.profile == Profile::Full),
-        pad: [0; 2],
+        // Whether this kernel can is found out by trying.
+        paged: u8::from(options.snaplen.is_none_or(|bytes| bytes > HEADERS)),
+        pad: 0,
     }
 }
 
@@ -442,6 +455,14 @@ fn open(config: &Config, cpus: usize, calls: u32) -> Result<OpenObject, StartErr
         done.map_err(|e| StartError::kernel("size psc's BPF maps", &e))?;
     }
     Ok(object)
+}
+
+/// Whether this kernel's verifier lets a tracepoint read an skb's pages.
+fn reads_pages(config: &Config, cpus: usize) -> Result<bool, StartError> {
+    libbpf_rs::set_print(None);
+    let mut object = open(config, cpus, 1)?;
+    attach::set_autoload(&mut object, &[], &["on_consume_skb"]);
+    Ok(attach::load_with_reason(object).is_ok())
 }
 
 /// Loads what can be loaded: when the verifier of this kernel refuses a program, that probe fails

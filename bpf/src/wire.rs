@@ -151,7 +151,7 @@ mirror! {
         empty = empty: u8, filtering = filtering: u8,
         consume_has_location = consume_has_location: u8, free_has_socket = free_has_socket: u8,
         reset_has_reason = reset_has_reason: u8, retransmit_has_result = retransmit_has_result: u8,
-        udp_fail_has_skb = udp_fail_has_skb: u8, every_call = every_call: u8, pad = pad: [u8; 2],
+        udp_fail_has_skb = udp_fail_has_skb: u8, every_call = every_call: u8, paged = paged: u8, pad = pad: u8,
     }
     /// What may change while recording.
     Filter = psc_filter {

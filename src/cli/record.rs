@@ -46,6 +46,9 @@ pub(crate) struct RecordArgs {
     #[arg(short, long, value_name = "EXPR")]
     pub(crate) filter: Option<String>,
     /// Bytes to keep of each packet, 0 for whole packets
+    ///
+    /// The default keeps headers. What applications here send lies in pages, which are read where more
+    /// than 128 bytes are asked for (Linux 6.12 and later; `psc info` says when this kernel cannot).
     #[arg(short, long, value_name = "BYTES", default_value_t = 128)]
     pub(crate) snaplen: u32,
     /// Stop after this time

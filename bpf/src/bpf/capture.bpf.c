@@ -13,6 +13,7 @@
 #include "record.h"
 #include "device.h"
 #include "packet.h"
+#include "paged.h"
 #include "context.h"
 #include "stack.h"
 #include "sock.h"

@@ -57,7 +57,7 @@ static __always_inline __u32 path_key(void *ctx, const struct here *here,
 /* Whether the filter leaves this skb out; what it decides at a device holds for later probes. */
 static __always_inline bool filtered_out(const struct here *here, const struct psc_record *rec,
 					 const struct packet *packet, __u64 *slot, __u64 tag,
-					 bool ends)
+					 bool ends, bool answers)
 {
 	bool shed = *slot == (tag | SKB_SHED), excluded = *slot == (tag | SKB_EXCLUDED);
 	bool elsewhere = *slot == (tag | SKB_ELSEWHERE);
@@ -83,7 +83,9 @@ static __always_inline bool filtered_out(const struct here *here, const struct p
 		return true;
 	}
 	__sync_fetch_and_add(&here->cpu->filtered, 1);
-	*slot = ends ? 0 : tag | (excluded ? SKB_EXCLUDED : SKB_ELSEWHERE);
+	/* The driver's answer comes after the far side of a veth has taken the skb in. */
+	if (!answers)
+		*slot = ends ? 0 : tag | (excluded ? SKB_EXCLUDED : SKB_ELSEWHERE);
 	return true;
 }
 
@@ -127,7 +129,8 @@ static __always_inline int skb_event(void *ctx, const struct ask ask, struct sk_
 		return 0;
 	if (headers)
 		find_packet(&packet, skb, dev, ask.where, config.filtering);
-	if (config.filtering && filtered_out(&here, rec, &packet, slot, tag, ask.ends))
+	if (config.filtering && filtered_out(&here, rec, &packet, slot, tag, ask.ends,
+					     ask.probe == PROBE_NET_DEV_XMIT))
 		return 0;
 	rec->skb = (__u64)skb;
 	if (!ask.address_only) {
@@ -157,13 +160,16 @@ static __always_inline int skb_event(void *ctx, const struct ask ask, struct sk_
 	if ((bytes || config.bytes_always) && packet.start && config.snaplen) {
 		__u32 caplen = packet.pktlen;
 
-		if (caplen > packet.linear)
-			caplen = packet.linear;
 		if (caplen > config.snaplen)
 			caplen = config.snaplen;
-		rec->caplen = caplen;
 		rec->pktlen = packet.pktlen;
 		rec->link = packet.link;
+		if (config.paged && caplen > packet.linear) {
+			rec->caplen = caplen;
+			submit_paged(&here, rec, skb, &packet);
+			return 0;
+		}
+		rec->caplen = caplen > packet.linear ? packet.linear : caplen;
 		submit_bytes(&here, rec, packet.start);
 		return 0;
 	}

@@ -240,7 +240,9 @@ struct psc_config {
 	__u8 udp_fail_has_skb;
 	/* Probes that fire at each call tell of all, not of refusals only. */
 	__u8 every_call;
-	__u8 pad[2];
+	/* Payload in pages is asked for, and this kernel lets tracepoints read it. */
+	__u8 paged;
+	__u8 pad;
 };
 
 /* Changed while recording: which of the filter's tables have a say. */

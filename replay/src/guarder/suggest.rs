@@ -1,42 +1,32 @@
-//! Rules for findings: proposed from what was found, parsed, and held against the same recording before
-//! anybody may apply them.
+//! Rules for findings: proposed from what was found, compiled, and replayed by the evaluator that enforcement
+//! is held to, over the same recording, before anybody may apply them. Nothing is applied here.
 //!
 //! A source that may be forged is limited and never dropped: else whoever forges it chooses whom we cut
-//! off.
+//! off. The limit is of what comes to the target then: forged sources would each have a bucket of their own.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-use psc_formats::FiveTuple;
-
-use crate::engine::{ClosedJourney, Observer, Sighting, World};
-use crate::expr::{Expr, Subject};
-use crate::first_sight::FirstSight;
-use crate::view::Provenance;
+use crate::engine::{ClosedJourney, Observer, Pass, Sighting, World};
 use crate::view::detect::{DetectView, Finding};
+use crate::view::rules::RuleReplayView;
 use crate::view::suggest::{SuggestView, Suggestion};
 
-use super::conversation::Conversations;
+use super::rules::{Compiled, FLOWS, ReplayOptions, RuleFile, RuleReplay, RuleSet};
 
-/// Suggestions at most, and matched flows judged for each.
+/// Suggestions at most.
 const SUGGESTIONS: usize = 32;
-const FLOWS: usize = 4_096;
 
 #[derive(Debug)]
 struct Proposal {
     suggestion: Suggestion,
-    condition: Expr,
-    flows: BTreeMap<FiveTuple, u64>,
+    set: RuleSet,
 }
 
-/// Observes a second pass and counts what each proposed rule would have matched.
+/// Observes a second pass and has each proposed rule, alone, decide about every packet.
 #[derive(Debug)]
 pub struct Suggester {
-    proposals: Vec<Proposal>,
+    proposals: Vec<(Suggestion, RuleReplay)>,
     without: Vec<(String, String)>,
-    once: FirstSight,
-    flows: Conversations,
-    packets: u64,
 }
 
 impl Suggester {
@@ -50,54 +40,66 @@ impl Suggester {
                     without
                         .push((finding.title.clone(), "there are too many suggestions".to_owned()));
                 }
-                Err(why) => without.push((finding.title.clone(), why.to_owned())),
-                Ok(proposal) if proposals.iter().any(|p| p.condition == proposal.condition) => {}
+                Err(why) => without.push((finding.title.clone(), why)),
+                Ok(proposal)
+                    if proposals
+                        .iter()
+                        .any(|p| p.suggestion.expression == proposal.suggestion.expression) => {}
                 Ok(proposal) => proposals.push(proposal),
             }
         }
-        Self {
-            proposals,
-            without,
-            once: FirstSight::default(),
-            flows: Conversations::default(),
-            packets: 0,
-        }
+        let most = FLOWS / proposals.len().max(1);
+        let replayed = |Proposal { suggestion, set }| {
+            (suggestion, RuleReplay::of_flows(set, ReplayOptions::default(), most))
+        };
+        Self { proposals: proposals.into_iter().map(replayed).collect(), without }
     }
 
-    /// The suggestions with what they would have touched.
-    pub fn finish(self, provenance: Provenance) -> SuggestView {
-        let Self { proposals, without, flows, packets, .. } = self;
-        let suggestions = proposals
-            .into_iter()
-            .map(|proposal| {
-                let mut suggestion = proposal.suggestion;
-                suggestion.of = packets;
-                for (tuple, n) in &proposal.flows {
-                    let healthy = flows.get(tuple).is_some_and(|found| {
-                        let (a, b) = found.sides(tuple);
-                        a.bytes > 0 && b.bytes > 0
-                    });
-                    if healthy {
-                        suggestion.healthy_flows += 1;
-                        suggestion.healthy_packets += n;
-                    }
-                }
-                suggestion.verdict = verdict(&suggestion);
-                suggestion
-            })
-            .collect();
-        SuggestView { provenance, suggestions, without }
+    /// The suggestions with what they would have done.
+    pub fn finish(self, pass: &Pass) -> SuggestView {
+        let judged = |(mut suggestion, replayed): (Suggestion, RuleReplay)| {
+            judge(&mut suggestion, &replayed.finish("", pass));
+            suggestion
+        };
+        SuggestView {
+            provenance: pass.provenance.clone(),
+            suggestions: self.proposals.into_iter().map(judged).collect(),
+            without: self.without,
+        }
     }
 }
 
+fn judge(suggestion: &mut Suggestion, view: &RuleReplayView) {
+    suggestion.of = view.asked;
+    suggestion.unjudged = view.flows_forgotten;
+    let [about, rule] = view.rules.as_slice() else { return };
+    suggestion.matched = about.matched;
+    suggestion.discarded = rule.discarded + rule.blocked;
+    suggestion.healthy_flows = rule.healthy_flows;
+    suggestion.healthy_packets = rule.healthy_packets;
+    let hurt = rule.examples.iter().map(|one| (one.flow.clone(), one.packets, one.of));
+    suggestion.hurt = hurt.collect();
+    suggestion.verdict = verdict(suggestion);
+}
+
 fn verdict(suggestion: &Suggestion) -> String {
+    let unjudged = match suggestion.unjudged {
+        0 => String::new(),
+        n => format!(" {n} flows could not be judged: there were too many."),
+    };
     if suggestion.matched == 0 {
-        "It matched nothing here: it answers what was not a packet of its own.".to_owned()
-    } else if suggestion.healthy_flows == 0 && suggestion.unjudged == 0 {
-        "It touched no healthy flow of this recording.".to_owned()
+        "It would have done nothing here: what it answers was no packet of its own, or did not come in \
+         where this was recorded."
+            .to_owned()
+    } else if suggestion.action == "alert" {
+        "It discards nothing.".to_owned()
+    } else if suggestion.discarded == 0 {
+        "It would have discarded nothing: the rate was never exceeded.".to_owned()
+    } else if suggestion.healthy_flows == 0 {
+        format!("No healthy flow of this recording would have lost a packet.{unjudged}")
     } else {
         format!(
-            "It touched {} healthy flows with {} packets: read them before you apply it.",
+            "{} healthy flows would have lost {} packets: read them before you apply it.{unjudged}",
             suggestion.healthy_flows, suggestion.healthy_packets
         )
     }
@@ -105,29 +107,15 @@ fn verdict(suggestion: &Suggestion) -> String {
 
 impl Observer for Suggester {
     fn sighting(&mut self, world: World<'_>, sighting: &Sighting<'_>) {
-        let Some((headers, _)) = self.once.packet(sighting) else { return };
-        self.packets += 1;
-        let subject = Subject::sighting(world, sighting);
-        for proposal in &mut self.proposals {
-            if !proposal.condition.matches(&subject) {
-                continue;
-            }
-            proposal.suggestion.matched += 1;
-            let Some(tuple) = headers.tuple() else { continue };
-            let room = proposal.flows.len() < FLOWS;
-            match proposal.flows.get_mut(&tuple.canonical()) {
-                Some(n) => *n += 1,
-                None if room => {
-                    proposal.flows.insert(tuple.canonical(), 1);
-                }
-                None => proposal.suggestion.unjudged += 1,
-            }
+        for (_, replayed) in &mut self.proposals {
+            replayed.sighting(world, sighting);
         }
-        self.flows.packet(headers, sighting.event.at.0, 0);
     }
 
-    fn closed(&mut self, _world: World<'_>, journey: &ClosedJourney) {
-        self.once.never_counted(journey);
+    fn closed(&mut self, world: World<'_>, journey: &ClosedJourney) {
+        for (_, replayed) in &mut self.proposals {
+            replayed.closed(world, journey);
+        }
     }
 }
 
@@ -237,32 +225,43 @@ fn condition(finding: &Finding) -> Result<(String, &'static str, &'static str), 
     })
 }
 
-fn propose(finding: &Finding) -> Result<Proposal, &'static str> {
+fn propose(finding: &Finding) -> Result<Proposal, String> {
     let (expression, action, why) = condition(finding)?;
-    let condition: Expr =
-        Expr::parse(&expression).map_err(|_| "the rule proposed for it does not parse")?;
-    let mut rule = format!(
-        "[[rule]]\nid = \"{}\"\nmatch = \"{}\"\naction = \"{action}\"\n",
-        finding.id,
-        expression.replace('\\', "\\\\").replace('"', "\\\"")
-    );
+    let quoted = expression.replace('\\', "\\\\").replace('"', "\\\"");
+    let mut rule =
+        format!("[[rule]]\nid = \"{}\"\nmatch = \"{quoted}\"\naction = \"{action}\"\n", finding.id);
     if action == "limit" {
-        rule.push_str("rate = \"100/s\"\n");
+        let per = if expression.contains(".src == ") { "source" } else { "destination" };
+        rule.push_str(&format!("rate = \"100/s\"\nper = \"{per}\"\n"));
     }
+    // A limit lets what is within the rate go on: another rule counts all that it is about.
+    let counted =
+        format!("[[rule]]\nid = \"about\"\nmatch = \"{quoted}\"\naction = \"count\"\n{rule}");
+    let no_lists = &mut |_: &str| Err("a suggested rule names no list".to_owned());
+    let file = RuleFile::parse(&counted, no_lists)
+        .map_err(|error| format!("the rule proposed for it is no rule: {error}"))?;
+    let set = RuleSet::new(file)
+        .map_err(|error| format!("the rule proposed for it does not compile: {error}"))?;
+    let replay_only = match set.compiled.first() {
+        Some(Compiled::ReplayOnly(why)) => why.clone(),
+        _ => String::new(),
+    };
     let suggestion = Suggestion {
         finding: finding.title.clone(),
         action: action.to_owned(),
         expression,
         rule,
         why: why.to_owned(),
+        replay_only,
         ..Suggestion::default()
     };
-    Ok(Proposal { suggestion, condition, flows: BTreeMap::new() })
+    Ok(Proposal { suggestion, set })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Pass;
     use crate::sample::{self, Feed};
 
     fn finding(id: &str, actor: &str, target: &str) -> Finding {
@@ -299,29 +298,64 @@ mod tests {
         assert!(propose(&finding("port-scan", "nobody", "10.0.0.2")).is_err());
     }
 
-    #[test]
-    fn healthy_flows_that_a_rule_touches_are_counted() {
-        let scan = finding("port-scan", "10.0.0.9 (x)", "10.0.0.2");
-        let view = DetectView { findings: vec![scan], ..DetectView::default() };
+    /// What suggested rules say of packets, a millisecond apart.
+    fn suggest(finding: Finding, packets: &[psc_formats::packet::Headers]) -> Suggestion {
+        let view = DetectView { findings: vec![finding], ..DetectView::default() };
         let mut suggester = Suggester::new(&view);
         let mut feed = Feed::default();
-        let (client, server) = ("10.0.0.9:4000", "10.0.0.2:80");
-        for (n, headers) in [
+        for (n, headers) in packets.iter().enumerate() {
+            feed.frame(&mut suggester, n as u64 * 1_000_000, headers);
+        }
+        suggester.finish(&Pass::default()).suggestions.remove(0)
+    }
+
+    #[test]
+    fn a_limit_holds_against_forged_sources_and_says_whom_it_hurts() {
+        let server = "10.0.0.2:80";
+        let mut packets: Vec<_> = (0..1000_u32)
+            .map(|n| {
+                let from = format!("10.9.{}.{}:4000", n / 250, n % 250);
+                sample::tcp(&from, server, 2, n, 0, 0)
+            })
+            .collect();
+        let found = suggest(finding("syn-flood", "", server), &packets);
+        assert!(found.rule.contains("per = \"destination\""), "{}", found.rule);
+        assert_eq!((found.matched, found.of, found.healthy_flows), (1000, 1000, 0));
+        // A second of them at a hundred a second, and a burst of as many.
+        assert!((750..=850).contains(&found.discarded), "{}", found.discarded);
+        assert!(found.verdict.contains("No healthy flow"), "{}", found.verdict);
+
+        // A client that comes late in the flood, whose SYN is over the rate too.
+        let client = "10.0.0.9:4000";
+        packets.extend([
+            sample::tcp("10.9.9.9:4000", server, 2, 1, 0, 0),
             sample::tcp(client, server, 2, 1, 0, 0),
             sample::tcp(server, client, 0x12, 1, 2, 0),
             sample::tcp(client, server, 0x18, 2, 2, 10),
             sample::tcp(server, client, 0x18, 2, 12, 10),
-            sample::tcp("10.0.0.9:4001", "10.0.0.2:81", 2, 1, 0, 0),
-        ]
-        .iter()
-        .enumerate()
-        {
-            feed.frame(&mut suggester, n as u64, headers);
+        ]);
+        let found = suggest(finding("syn-flood", "", server), &packets);
+        assert_eq!((found.healthy_flows, found.healthy_packets), (1, 1), "{found:?}");
+        assert_eq!((found.hurt[0].1, found.hurt[0].2), (1, 4));
+        assert!(found.verdict.contains("1 healthy flows would have lost 1 packets"));
+    }
+
+    #[test]
+    fn a_drop_is_all_that_matches_an_alert_is_nothing_and_a_miss_is_said() {
+        let packets = [
+            sample::tcp("10.0.0.9:4000", "10.0.0.2:80", 0, 1, 0, 0),
+            sample::udp("10.0.0.9:4000", "10.0.0.2:53", 10),
+        ];
+        for (id, matched, discarded, says) in [
+            ("tcp-flag-flood", 1, 1, "No healthy flow"),
+            ("ics-write", 2, 0, "discards nothing"),
+            ("udp-flood", 1, 0, "never exceeded"),
+            ("land", 0, 0, "done nothing"),
+        ] {
+            let found = suggest(finding(id, "10.0.0.9 (proven)", "10.0.0.2"), &packets);
+            assert_eq!((found.matched, found.discarded), (matched, discarded), "{id}");
+            assert!(found.verdict.contains(says), "{id}: {}", found.verdict);
+            assert_eq!(found.replay_only, "", "{id}");
         }
-        let view = suggester.finish(Provenance::default());
-        let found = &view.suggestions[0];
-        assert_eq!((found.matched, found.of), (2, 5));
-        assert_eq!((found.healthy_flows, found.healthy_packets), (1, 1));
-        assert!(found.verdict.contains("1 healthy flows"));
     }
 }

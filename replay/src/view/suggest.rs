@@ -28,15 +28,21 @@ pub struct Suggestion {
     pub rule: String,
     /// Why this action.
     pub why: String,
-    /// Packets that it matched.
-    pub matched: u64,
-    /// Packets looked at.
+    /// Empty when the kernel can enforce the rule exactly; else why it can only be replayed.
+    pub replay_only: String,
+    /// Packets that the rule evaluator was asked about.
     pub of: u64,
-    /// Matched packets of healthy flows (both sides sent data).
+    /// Packets that the rule was about.
+    pub matched: u64,
+    /// Packets that it would have discarded: all for `drop`, those over the rate for `limit`, none for `alert`.
+    pub discarded: u64,
+    /// Discarded packets of flows that were healthy: two-way, and for TCP established with data acknowledged.
     pub healthy_packets: u64,
-    /// Healthy flows with a matched packet.
+    /// Healthy flows that would have lost a packet.
     pub healthy_flows: u64,
-    /// Flows among the matched that could not be judged because there were too many.
+    /// Of these, up to five that would have lost most: (flow, discarded packets, packets of it).
+    pub hurt: Vec<(String, u64, u64)>,
+    /// Flows that could not be judged because there were too many.
     pub unjudged: u64,
     /// What that means, in one sentence.
     pub verdict: String,

@@ -20,13 +20,27 @@ pub fn suggest(view: &SuggestView, style: Style, out: &mut impl Write) -> fmt::R
         }
         let action = escape::terminal(&suggestion.action);
         wrap(&format!("  {action}: {}.", escape::terminal(&suggestion.why)), "    ", style, out)?;
-        let matched = format!(
-            "  It matched {} of {} packets here. {}",
+        if !suggestion.replay_only.is_empty() {
+            let why = escape::terminal(&suggestion.replay_only);
+            wrap(&format!("  The kernel cannot enforce it: {why}"), "    ", style, out)?;
+        }
+        let replayed = format!(
+            "  Replayed here, it was about {} of {} packets and would have discarded {}. {}",
             suggestion.matched,
             suggestion.of,
+            suggestion.discarded,
             escape::terminal(&suggestion.verdict)
         );
-        wrap(&matched, "    ", style, out)?;
+        wrap(&replayed, "    ", style, out)?;
+        for (flow, lost, of) in &suggestion.hurt {
+            writeln!(out, "      {} would have lost {lost} of {of}", escape::terminal(flow))?;
+        }
+    }
+    if !view.suggestions.is_empty() {
+        let next = "Nothing has been applied. Keep what you want in a file, try all of it together with psc guard \
+                    replay, then with psc live (which only counts until --enforce says otherwise).";
+        writeln!(out)?;
+        wrap(next, "", style, out)?;
     }
     if !view.without.is_empty() {
         heading("Findings without a rule", style, out)?;

@@ -23,5 +23,6 @@ pub use file::{Condition, MAX_RULES, NeverBlock, NeverWhat, Rule, RuleFile};
 pub use lists::{AddressList, parse_list};
 pub use problem::RuleError;
 pub use proven::Handshakes;
+pub(super) use replayed::FLOWS;
 pub use replayed::{ReplayOptions, RuleReplay};
 pub use schema::schema;

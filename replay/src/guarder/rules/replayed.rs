@@ -15,8 +15,8 @@ use crate::expr::Subject;
 use crate::first_sight::Direction;
 use crate::view::rules::{Collateral, RecordedVerdict, RuleOutcome, RuleReplayView};
 
-/// Flows kept apart at most.
-const FLOWS: usize = 262_144;
+/// Flows kept apart at most, unless told otherwise.
+pub(in crate::guarder) const FLOWS: usize = 262_144;
 /// Packets of one journey that are told apart.
 const PACKETS_OF_A_JOURNEY: usize = 16;
 
@@ -40,6 +40,8 @@ pub struct RuleReplay {
     totals: RuleReplayView,
     outcomes: Vec<Outcome>,
     flows: Bounded<FiveTuple, Health>,
+    /// Flows kept apart at most.
+    most: usize,
     /// Discarded packets by rule and canonical flow.
     hurt: HashMap<(u32, FiveTuple), u64>,
     /// Packets that [`Self::hurt`] had no room for.
@@ -55,6 +57,11 @@ struct Outcome {
 impl RuleReplay {
     /// Nothing seen.
     pub fn new(set: RuleSet, options: ReplayOptions) -> Self {
+        Self::of_flows(set, options, FLOWS)
+    }
+
+    /// Nothing seen; `most` flows are kept apart.
+    pub(in crate::guarder) fn of_flows(set: RuleSet, options: ReplayOptions, most: usize) -> Self {
         let outcomes = set
             .file
             .rules
@@ -80,7 +87,8 @@ impl RuleReplay {
             asked: HashMap::new(),
             totals: RuleReplayView::default(),
             outcomes,
-            flows: Bounded::new(FLOWS),
+            flows: Bounded::new(most),
+            most,
             hurt: HashMap::new(),
             forgotten: 0,
         }
@@ -187,7 +195,7 @@ impl RuleReplay {
         if let Some(tuple) = headers.tuple() {
             outcome.sources.add(tuple.src, 1);
             let key = (rule, tuple.canonical());
-            if self.hurt.len() < FLOWS || self.hurt.contains_key(&key) {
+            if self.hurt.len() < self.most || self.hurt.contains_key(&key) {
                 *self.hurt.entry(key).or_default() += 1;
             } else {
                 self.forgotten += 1;
