@@ -9,6 +9,7 @@ use std::io::Cursor;
 use psc_formats::archive::{self, Input};
 use psc_formats::custody::{PublicKey, SecretKey, Statement};
 use psc_formats::event::{DeviceId, LinkType};
+use psc_formats::guard::{Flow, Keys};
 use psc_formats::manifest::Probe;
 use psc_formats::redact::{Options, Redactor};
 use psc_formats::{
@@ -19,21 +20,26 @@ use psc_replay::analyzer::Analyzer;
 use psc_replay::engine::{self, Selection};
 use psc_replay::expect::{Expectant, Expectations, Gate};
 use psc_replay::expr::Expr;
-use psc_replay::guarder::Detectors;
+use psc_replay::guarder::explain::{self, Addresses, Document};
+use psc_replay::guarder::rules::{Asked, Evaluator, RuleFile, RuleSet, Way};
+use psc_replay::guarder::{Detectors, answer as llm};
 use psc_replay::locator::Locator;
 use psc_replay::tracer::{TraceOptions, Tracer};
+use psc_replay::view::detect::{DetectView, Finding};
 
 /// Name and function.
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub(crate) const TARGETS: [Target; 6] = [
+pub(crate) const TARGETS: [Target; 8] = [
     ("archive", archive_reader),
     ("capture", capture_reader),
     ("packet", packet_decoder),
     ("replay", replay),
     ("expression", expression),
     ("statements", statements),
+    ("rules", rules),
+    ("answer", answer),
 ];
 
 /// The archive reader, and everything that walks frames.
@@ -196,4 +202,86 @@ pub(crate) fn statements(data: &[u8]) {
     }
     let _ = black_box(SecretKey::from_pem(&text).is_ok());
     let _ = black_box(PublicKey::from_text(&text).is_ok());
+}
+
+/// A TCP segment with options, an ICMPv6 error, an ARP request.
+const FRAMES: [&[u8]; 3] = [
+    b"\x02\0\0\0\0\x02\x02\0\0\0\0\x01\x08\0\x45\0\0\x30\0\x01\x40\0\x40\x06\0\0\x0a\0\0\x01\x0a\0\0\x02\
+      \x9c\x40\0\x50\0\0\0\x01\0\0\0\0\x70\x02\xfa\xf0\0\0\0\0\x02\x04\x05\xb4\x01\x03\x03\x07",
+    b"\x02\0\0\0\0\x02\x02\0\0\0\0\x01\x86\xdd\x60\0\0\0\0\x08\x3a\x40\xfd\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\
+      \xfd\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x02\x02\0\0\0\0\0\x05\0",
+    b"\xff\xff\xff\xff\xff\xff\x02\0\0\0\0\x01\x08\x06\0\x01\x08\0\x06\x04\0\x01\x02\0\0\0\0\x01\x0a\0\0\x01\
+      \0\0\0\0\0\0\x0a\0\0\x02",
+];
+
+/// Rule files with a list: what compiles decides about packets, twice alike.
+pub(crate) fn rules(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let mut list = |name: &str| match name {
+        "none" => Err("there is no such list".to_owned()),
+        // The end of the file doubles as a list: hostile, too.
+        _ => Ok(text.chars().rev().take(200).collect::<String>() + "\n10.0.0.0/29\nfd00::/64\n"),
+    };
+    let file = match RuleFile::parse(&text, &mut list) {
+        Ok(file) => file,
+        Err(error) => {
+            black_box(error.underlined());
+            black_box(error.to_string());
+            return;
+        }
+    };
+    let set = match RuleSet::new(file) {
+        Ok(set) => set,
+        Err(error) => {
+            black_box(error.to_string());
+            return;
+        }
+    };
+    black_box(set.check("fuzz"));
+    let decide = || {
+        let mut evaluator = Evaluator::new(set.clone());
+        let mut all = Vec::new();
+        for (n, frame) in FRAMES.iter().cycle().take(9).enumerate() {
+            let len = frame.len() as u32;
+            let headers = psc_formats::packet::decode(LinkType::ETHERNET, frame, len);
+            let (keys, flow) = (Keys::of(&headers, len), Flow::of(&headers));
+            let way = [Way::Ingress, Way::Egress, Way::Unknown][n / 3];
+            evaluator.prove(&flow);
+            all.push(evaluator.ask(
+                &Asked { at: n as u64 * 300_000_000, way, keys: &keys, flow: &flow, len },
+                None,
+            ));
+        }
+        all
+    };
+    assert_eq!(decide(), decide(), "the same packets, the same verdicts");
+}
+
+/// What a server for a model sends: as a document, as events, as the model's own words.
+pub(crate) fn answer(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let finding = Finding {
+        id: "port-scan".to_owned(),
+        title: "10.0.0.9 tried 98 ports of 10.0.0.2 in vain.".to_owned(),
+        evidence: vec!["98 of 100 attempts failed.".to_owned()],
+        actors: vec!["10.0.0.9".to_owned()],
+        targets: vec!["10.0.0.2".to_owned()],
+        ..Finding::default()
+    };
+    let view = DetectView { findings: vec![finding], ..DetectView::default() };
+    let document = Document::of(&view, Addresses::Labels);
+    let words = [llm::from_document(&text), llm::from_stream(&text), Some(text.into_owned())];
+    for words in words.into_iter().flatten() {
+        let Ok(explained) = explain::by_model(&view, &document, &words, "fuzz".to_owned()) else {
+            continue;
+        };
+        for sentence in &explained.sentences {
+            assert!(!sentence.cites.is_empty(), "a sentence cites");
+            for cite in &sentence.cites {
+                assert!(explained.evidence.iter().any(|known| known.id == *cite), "what there is");
+            }
+            assert!(!sentence.text.chars().any(char::is_control), "{:?}", sentence.text);
+            assert!(!sentence.text.contains("://"), "no link gets through");
+        }
+    }
 }

@@ -6,6 +6,7 @@ use std::io::Read;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use psc_replay::guarder::answer;
 use serde_json::{Value, json};
 use ureq::http::Uri;
 
@@ -116,32 +117,11 @@ impl Endpoint {
             .read_to_string(&mut text)
             .with_context(|| format!("the answer of {} broke off or is no text", self.url))?;
         ensure!(text.len() as u64 <= ANSWER, "{} answered more than {ANSWER} bytes", self.url);
-        let words = if streamed { from_stream(&text) } else { from_document(&text) };
+        let words =
+            if streamed { answer::from_stream(&text) } else { answer::from_document(&text) };
         match words {
             Some(words) if !words.is_empty() => Ok(words),
             _ => bail!("{} answered with no message of a model", self.url),
         }
     }
-}
-
-fn from_document(text: &str) -> Option<String> {
-    let answer: Value = serde_json::from_str(text).ok()?;
-    Some(answer.pointer("/choices/0/message/content")?.as_str()?.to_owned())
-}
-
-/// Server-sent events, each with a piece of the message.
-fn from_stream(text: &str) -> Option<String> {
-    let mut words = String::new();
-    for line in text.lines() {
-        let Some(data) = line.strip_prefix("data:").map(str::trim) else { continue };
-        if data == "[DONE]" {
-            return Some(words);
-        }
-        let piece: Value = serde_json::from_str(data).ok()?;
-        if let Some(content) = piece.pointer("/choices/0/delta/content").and_then(Value::as_str) {
-            words.push_str(content);
-        }
-    }
-    // Without its end the answer is not whole.
-    None
 }

@@ -79,6 +79,24 @@ fn files(folder: &str) -> Vec<PathBuf> {
     found
 }
 
+/// Rules of every kind.
+const RULES: [&str; 3] = [
+    "never-block = [\"10.0.0.1\"]\n[[rule]]\nid = \"a\"\nmatch = 'tcp.flags & 0x17 == 2 and ip.src == 10.0.0.0/8'\n\
+     distinct = { field = \"tcp.dstport\", over = 5, within = \"2s\" }\naction = \"drop\"\nblock-for = \"1m\"\nper = \"pair\"\n",
+    "[[rule]]\nid = \"b\"\nsources = \"list.txt\"\nmatch = 'not (udp.dstport in {53 67..68}) or ipv6.src != fd00::/64'\n\
+     action = \"limit\"\nrate = \"1kB/s\"\nburst = \"2 kB\"\nper = \"source\"\ndirection = \"both\"\nunproven = true\n",
+    "[[rule]]\nid = \"c\"\nfinding = \"port-scan\"\naction = \"drop\"\nblock-for = \"10m\"\n\
+     [[rule]]\nid = \"d\"\nmatch = 'modbus.func_code in {5 6} and journey.latency > 1ms'\naction = \"alert\"\nnote = \"n\"\n",
+];
+
+/// What servers of models send: a document, events, the words themselves.
+const ANSWERS: [&str; 4] = [
+    r#"{"choices":[{"message":{"content":"{\"sentences\":[{\"text\":\"98 of 100 failed.\",\"cites\":[\"F1\",\"F1.e1\"]}]}"}}]}"#,
+    "data: {\"choices\":[{\"delta\":{\"content\":\"{}\"}}]}\n\n: keep-alive\ndata: [DONE]\n",
+    r#"{"sentences":[{"text":"It tried 98 ports of host-2.","cites":["F1"]},{"text":"See http://x/","cites":["F1","F9"]}]}"#,
+    "```json\n{\"sentences\":[{\"text\":\"Nothing \u{202e} was lost.\",\"cites\":[\"R\"]}]}\n```",
+];
+
 /// Well-formed input for a target, to be broken.
 fn seeds(target: &str) -> Vec<Vec<u8>> {
     let read = |paths: Vec<PathBuf>| -> Vec<Vec<u8>> {
@@ -117,6 +135,12 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
                 .into_bytes(),
             b"-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n-----END PRIVATE KEY-----\n".to_vec(),
         ],
+        "rules" => [
+            read(vec![root().join("rules/starter.toml")]),
+            RULES.map(|text| text.as_bytes().to_vec()).to_vec(),
+        ]
+        .concat(),
+        "answer" => ANSWERS.map(|text| text.as_bytes().to_vec()).to_vec(),
         other => panic!("no seeds for {other}"),
     }
 }

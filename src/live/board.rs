@@ -1,6 +1,6 @@
 //! What the engine's pass shows while it is under way.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -12,9 +12,15 @@ use psc_replay::view::detect::Finding;
 
 /// Flows counted apart at most; a flood of others is counted together.
 const FLOWS: usize = 16_384;
-/// Detectors look at spans of this much packet time, each half over the next: a finding comes at most
-/// this long after what it is about.
-const SPAN: u64 = 6_000_000_000;
+/// Detectors look at spans of packet time, (length, when the first begins after the first packet): a second,
+/// so that floods and fast scans are told of within one, and six seconds, each half over the next, for what
+/// takes longer. A finding comes at most a span after what it is about.
+const SPANS: [(u64, u64); 3] =
+    [(1_000_000_000, 0), (6_000_000_000, 0), (6_000_000_000, 3_000_000_000)];
+/// What goes on is told of again after this long: a rule that blocked for a while has to hear of it.
+const AGAIN: u64 = 60_000_000_000;
+/// Findings remembered as told.
+const TOLD: usize = 65_536;
 
 /// What the dashboard and the rules are told.
 #[derive(Debug, Default)]
@@ -48,13 +54,13 @@ impl Shared {
 pub(super) struct Watch {
     board: Shared,
     handshakes: Handshakes,
-    /// Two sets of detectors, started half a span apart, with the time of their first packet.
-    spans: [(Detectors, Option<u64>); 2],
+    /// A set of detectors for each of [`SPANS`], with the time that its span began at.
+    spans: [(Detectors, Option<u64>); SPANS.len()],
     /// Journeys that have not closed, with the fingerprint of the packet counted last: the kernel may use an
     /// skb again without a probe that sees it.
     open: HashMap<JourneyId, u32>,
-    /// Titles told of already: a scan that goes on is one finding.
-    told: HashSet<String>,
+    /// What was told of, and when: a scan that goes on is one finding.
+    told: HashMap<String, u64>,
 }
 
 impl Watch {
@@ -62,30 +68,48 @@ impl Watch {
         Self {
             board,
             handshakes: Handshakes::default(),
-            spans: [(Detectors::new(), None), (Detectors::new(), None)],
+            spans: SPANS.map(|_| (Detectors::new(), None)),
             open: HashMap::new(),
-            told: HashSet::new(),
+            told: HashMap::new(),
         }
     }
 
     fn detect(&mut self, world: World<'_>, now: u64) {
-        for (index, (detectors, start)) in self.spans.iter_mut().enumerate() {
-            let begin = *start.get_or_insert(now + index as u64 * SPAN / 2);
-            if now < begin + SPAN {
+        for ((detectors, start), (length, after)) in self.spans.iter_mut().zip(SPANS) {
+            let begin = *start.get_or_insert(now + after);
+            if now < begin + length {
                 continue;
             }
             *start = Some(now);
             let done = std::mem::take(detectors);
             let pass = Pass { tables: world.tables.clone(), ..Pass::default() };
             for finding in done.finish(world.manifest, &pass).findings {
-                // The same from the same, whatever its counts.
-                let name = format!("{} {:?} {:?}", finding.id, finding.actors, finding.targets);
-                if self.told.len() < 65_536 && self.told.insert(name) {
+                if is_news(&mut self.told, &finding, now) {
                     self.board.lock().findings.push(finding);
                 }
             }
         }
     }
+}
+
+/// Whether this has not been told of lately. The same by the same is one finding, whatever it has come to
+/// since; where several did it (or are said to have), by whom it was done to.
+fn is_news(told: &mut HashMap<String, u64>, finding: &Finding, now: u64) -> bool {
+    let who = if finding.actors.len() == 1 { &finding.actors } else { &finding.targets };
+    let names = who.iter().filter_map(|name| name.split([' ', ',', '(']).next());
+    let key = names.fold(finding.id.clone(), |key, name| key + " " + name);
+    if told.len() >= TOLD && !told.contains_key(&key) {
+        told.retain(|_, at| now < *at + AGAIN);
+        if told.len() >= TOLD {
+            return false;
+        }
+    }
+    let last = told.get(&key).copied();
+    let news = last.is_none_or(|at| now >= at + AGAIN);
+    if news {
+        told.insert(key, now);
+    }
+    news
 }
 
 impl Observer for Watch {
@@ -144,4 +168,40 @@ impl Observer for Watch {
 /// The address that an actor of a finding begins with.
 pub(super) fn address(actor: &str) -> Option<IpAddr> {
     actor.split([' ', ',', '(']).next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finding_is_news_once_a_minute_whatever_it_has_come_to() {
+        const SECOND: u64 = 1_000_000_000;
+        let finding = |id: &str, actors: &[&str], targets: &[&str]| {
+            let words = |all: &[&str]| all.iter().map(|word| (*word).to_owned()).collect();
+            Finding {
+                id: id.to_owned(),
+                actors: words(actors),
+                targets: words(targets),
+                ..Finding::default()
+            }
+        };
+        #[rustfmt::skip]
+        let steps = [
+            ("a scan",                 0, finding("port-scan", &["10.0.0.9 (20 ports)"], &["10.0.0.2"]),             true),
+            ("has gone on",            1, finding("port-scan", &["10.0.0.9 (90 ports)"], &["10.0.0.2", "10.0.0.3"]), false),
+            ("another's",              1, finding("port-scan", &["10.0.0.8 (20 ports)"], &["10.0.0.2"]),             true),
+            ("another kind",           2, finding("syn-flood", &["10.0.0.9"],            &["10.0.0.2:80"]),          true),
+            ("a flood from many",      3, finding("udp-flood", &["1.1.1.1", "2.2.2.2"],  &["10.0.0.2"]),             true),
+            ("from others",            4, finding("udp-flood", &["3.3.3.3", "4.4.4.4"],  &["10.0.0.2"]),             false),
+            ("to another",             5, finding("udp-flood", &["3.3.3.3", "4.4.4.4"],  &["10.0.0.7"]),             true),
+            ("still going on",        59, finding("port-scan", &["10.0.0.9 (99 ports)"], &["10.0.0.2"]),             false),
+            ("a minute later",        60, finding("port-scan", &["10.0.0.9 (99 ports)"], &["10.0.0.2"]),             true),
+            ("told again just now",   61, finding("port-scan", &["10.0.0.9 (99 ports)"], &["10.0.0.2"]),             false),
+        ];
+        let mut told = HashMap::new();
+        for (name, at, finding, expected) in steps {
+            assert_eq!(is_news(&mut told, &finding, at * SECOND), expected, "{name}");
+        }
+    }
 }

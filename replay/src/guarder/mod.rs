@@ -1,5 +1,6 @@
 //! The guarder: detectors over packets and stack events, and rules.
 
+pub mod answer;
 mod arp;
 mod attempt;
 mod conversation;

@@ -4,6 +4,7 @@
 //! A source that may be forged is limited and never dropped: else whoever forges it chooses whom we cut
 //! off. The limit is of what comes to the target then: forged sources would each have a bucket of their own.
 
+use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::engine::{ClosedJourney, Observer, Pass, Sighting, World};
@@ -232,7 +233,7 @@ fn propose(finding: &Finding) -> Result<Proposal, String> {
         format!("[[rule]]\nid = \"{}\"\nmatch = \"{quoted}\"\naction = \"{action}\"\n", finding.id);
     if action == "limit" {
         let per = if expression.contains(".src == ") { "source" } else { "destination" };
-        rule.push_str(&format!("rate = \"100/s\"\nper = \"{per}\"\n"));
+        let _ = write!(rule, "rate = \"100/s\"\nper = \"{per}\"\n");
     }
     // A limit lets what is within the rate go on: another rule counts all that it is about.
     let counted =
