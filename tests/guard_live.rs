@@ -6,13 +6,14 @@
 mod netns;
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use netns::{Host, Pair, live, recording::json};
+use netns::{Host, Pair, live, raw, recording::json};
 
 /// `psc live` on the server's interface.
 struct Live {
@@ -354,4 +355,145 @@ fn a_finding_becomes_a_block_by_rule() {
     live.wait_for("rule scanners blocks 10.77.0.1");
     assert!(!hello(400), "blocked");
     live.stop();
+}
+
+const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+
+/// Runs `good` while packets come in from addresses that their sender has not, some thousand a second.
+fn under<T: Send>(
+    pair: &Pair,
+    packet: impl Fn(u32) -> Vec<u8> + Sync,
+    good: impl FnOnce() -> T + Send,
+) -> T {
+    let (stop, sent) = (AtomicBool::new(false), std::sync::atomic::AtomicU32::new(0));
+    let mac = pair.server.run(|| raw::mac("s0"));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            pair.client.run(|| {
+                let wire = raw::Wire::new("c0", mac);
+                while !stop.load(Ordering::Relaxed) {
+                    for _ in 0..20 {
+                        wire.send(&packet(sent.fetch_add(1, Ordering::Relaxed)));
+                    }
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            });
+        });
+        // What it fills is full when the others come.
+        while sent.load(Ordering::Relaxed) < 1000 {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let result = good();
+        stop.store(true, Ordering::Relaxed);
+        result
+    })
+}
+
+fn forged(number: u32) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(Ipv4Addr::new(198, 18, 0, 0)) + number % 100_000)
+}
+
+const SYN_RULE: &str = r#"
+[[rule]]
+id = "syns-of-strangers"
+match = "tcp.flags & 0x17 == 2"
+unproven = true
+action = "limit"
+rate = "2/s"
+burst = 10
+per = "destination"
+"#;
+
+#[test]
+fn clients_are_served_while_a_syn_flood_comes_in() {
+    if !live("SYN flood") {
+        return;
+    }
+    let pair = Pair::new();
+    // A listener with room for 128 that neither sends cookies nor knows its clients of old.
+    for (key, value) in
+        [("tcp_syncookies", "0"), ("tcp_no_metrics_save", "1"), ("tcp_max_syn_backlog", "128")]
+    {
+        pair.server.sysctl(&format!("net.ipv4.{key}"), value);
+    }
+    pair.server.ip(&["route", "add", "198.18.0.0/15", "via", "10.77.0.1"]);
+    let syn = |number| {
+        let ends = (forged(number), 1024 + (number % 60_000) as u16, SERVER, 80);
+        raw::ipv4(ends.0, SERVER, 6, 64, number as u16, &raw::tcp(ends, number, 2, b"", 0))
+    };
+    let hello = greet(&pair);
+    let folder = tempfile::tempdir().expect("folder");
+    let path = rules(folder.path(), SYN_RULE);
+    let args = ["--rules", path.to_str().expect("UTF-8"), "--enforce"];
+    let mut live = Live::start(&pair.server, &args);
+    assert!(hello(3000), "a client that proves itself");
+    std::thread::sleep(Duration::from_millis(400));
+    let served = under(&pair, syn, || (0..200).filter(|_| hello(3000)).count());
+    live.wait_for("high: ");
+    let said = live.stop();
+    assert_eq!(served, 200, "with rules every client is served\n{said}");
+    assert!(said.lines().any(|line| line.contains("SYN")), "and the flood is told of\n{said}");
+
+    let served = under(&pair, syn, || (0..10).filter(|_| hello(300)).count());
+    assert!(served <= 3, "without rules hardly any is, else the flood proves nothing: {served}");
+}
+
+#[test]
+fn datagrams_are_answered_while_a_udp_flood_comes_in() {
+    if !live("UDP flood") {
+        return;
+    }
+    let pair = Pair::new();
+    let folder = tempfile::tempdir().expect("folder");
+    let path = rules(
+        folder.path(),
+        "[[rule]]\nid = \"one-source\"\nmatch = \"udp.dstport == 5300\"\naction = \"limit\"\nrate = \"300/s\"\n\
+         burst = 100\nper = \"source\"\n",
+    );
+    let socket = pair.server.run(|| UdpSocket::bind((SERVER, 5300)).expect("bind"));
+    std::thread::spawn(move || {
+        let mut bytes = [0; 64];
+        // A thousand answers a second and not more: what is over that waits, then is lost.
+        while let Ok((len, from)) = socket.recv_from(&mut bytes) {
+            std::thread::sleep(Duration::from_millis(1));
+            let _ = socket.send_to(&bytes[..len], from);
+        }
+    });
+    let one = Ipv4Addr::new(198, 18, 0, 9);
+    let datagram = |number: u32| {
+        let udp = raw::udp((one, 4000, SERVER, 5300), &[7; 32]);
+        raw::ipv4(one, SERVER, 17, 64, number as u16, &udp)
+    };
+    let ask = || {
+        pair.client.run(|| {
+            let from = UdpSocket::bind("10.77.0.1:0").expect("bind");
+            from.set_read_timeout(Some(Duration::from_millis(500))).expect("timeout");
+            let asked = (0..100_u32).filter(|number| {
+                from.send_to(&number.to_be_bytes(), (SERVER, 5300)).expect("sent");
+                let mut answer = [0; 8];
+                from.recv(&mut answer).is_ok_and(|len| answer[..len] == number.to_be_bytes())
+            });
+            asked.count()
+        })
+    };
+    let live = Live::start(&pair.server, &["--rules", path.to_str().expect("UTF-8"), "--enforce"]);
+    let answered = under(&pair, datagram, ask);
+    let said = live.stop();
+    assert_eq!(answered, 100, "with rules every question is answered\n{said}");
+    let answered = under(&pair, datagram, || {
+        pair.client.run(|| {
+            let from = UdpSocket::bind("10.77.0.1:0").expect("bind");
+            from.set_read_timeout(Some(Duration::from_millis(50))).expect("timeout");
+            (0..40_u32)
+                .filter(|number| {
+                    from.send_to(&number.to_be_bytes(), (SERVER, 5300)).expect("sent");
+                    from.recv(&mut [0; 8]).is_ok()
+                })
+                .count()
+        })
+    });
+    assert!(
+        answered < 30,
+        "without rules the socket is full, else the flood proves nothing: {answered}"
+    );
 }

@@ -174,6 +174,12 @@ pub trait Observer {
     fn closed(&mut self, world: World<'_>, journey: &ClosedJourney) {
         let _ = (world, journey);
     }
+
+    /// Everything before `to` has been told, and the source has no more for now. For who waits while nothing
+    /// happens: when it comes depends on batches, so no report may rest on it.
+    fn caught_up(&mut self, world: World<'_>, to: Ns) {
+        let _ = (world, to);
+    }
 }
 
 /// What to look at.

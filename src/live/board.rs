@@ -93,9 +93,10 @@ impl Watch {
 }
 
 /// Whether this has not been told of lately. The same by the same is one finding, whatever it has come to
-/// since; where several did it (or are said to have), by whom it was done to.
+/// since; where several did it, or nobody who has a name, by whom it was done to.
 fn is_news(told: &mut HashMap<String, u64>, finding: &Finding, now: u64) -> bool {
-    let who = if finding.actors.len() == 1 { &finding.actors } else { &finding.targets };
+    let one = matches!(finding.actors.as_slice(), [actor] if actor.contains(['.', ':']));
+    let who = if one { &finding.actors } else { &finding.targets };
     let names = who.iter().filter_map(|name| name.split([' ', ',', '(']).next());
     let key = names.fold(finding.id.clone(), |key, name| key + " " + name);
     if told.len() >= TOLD && !told.contains_key(&key) {
@@ -150,6 +151,10 @@ impl Observer for Watch {
         }
     }
 
+    fn caught_up(&mut self, world: World<'_>, to: Ns) {
+        self.detect(world, to.0);
+    }
+
     fn closed(&mut self, world: World<'_>, journey: &ClosedJourney) {
         self.open.remove(&journey.id);
         for (detectors, _) in &mut self.spans {
@@ -172,7 +177,54 @@ pub(super) fn address(actor: &str) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use psc_formats::{Batch, EventSource, Manifest, Progress, SourceError};
+    use psc_replay::engine::{self, Selection};
+
     use super::*;
+
+    /// A capture as it would be seen live, and then nothing happens for some seconds.
+    struct Quiet {
+        capture: Box<dyn EventSource>,
+        last: u64,
+        /// Seconds of silence and findings told by then.
+        silent: Vec<(u64, usize)>,
+        board: Shared,
+    }
+
+    impl EventSource for Quiet {
+        fn manifest(&self) -> &Manifest {
+            self.capture.manifest()
+        }
+
+        fn fill(&mut self, batch: &mut Batch) -> Result<Progress, SourceError> {
+            if self.capture.fill(batch)? == Progress::More || !batch.events.is_empty() {
+                self.last = batch.events.last().map_or(self.last, |event| event.at.0);
+                return Ok(Progress::More);
+            }
+            self.silent.push((self.silent.len() as u64, self.board.lock().findings.len()));
+            if self.silent.len() > 8 {
+                return Ok(Progress::End);
+            }
+            batch.complete_to = Some(Ns(self.last + self.silent.len() as u64 * 1_000_000_000));
+            Ok(Progress::Idle)
+        }
+    }
+
+    #[test]
+    fn a_scan_is_told_of_within_a_second_though_nothing_follows() {
+        let path =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/captures/scan.pcap");
+        let capture = psc_formats::open(&path).expect("opens");
+        let board = Shared::default();
+        let mut source = Quiet { capture, last: 0, silent: Vec::new(), board: board.clone() };
+        let mut watch = Watch::new(board.clone());
+        engine::run(&mut source, &Selection::default(), &mut [&mut watch]).expect("a pass");
+        let ids: Vec<String> = board.lock().findings.iter().map(|f| f.id.clone()).collect();
+        assert_eq!(ids, ["port-scan"], "the spans of six seconds tell nothing twice");
+        // Looked at before each second of silence: none after none, one after one, and no more.
+        let told: Vec<usize> = source.silent.iter().map(|(_, findings)| *findings).collect();
+        assert_eq!(told, [0, 1, 1, 1, 1, 1, 1, 1, 1]);
+    }
 
     #[test]
     fn a_finding_is_news_once_a_minute_whatever_it_has_come_to() {
@@ -194,6 +246,8 @@ mod tests {
             ("another kind",           2, finding("syn-flood", &["10.0.0.9"],            &["10.0.0.2:80"]),          true),
             ("a flood from many",      3, finding("udp-flood", &["1.1.1.1", "2.2.2.2"],  &["10.0.0.2"]),             true),
             ("from others",            4, finding("udp-flood", &["3.3.3.3", "4.4.4.4"],  &["10.0.0.2"]),             false),
+            ("from nobody with a name", 4, finding("syn-flood", &["84 addresses with few each"], &["10.0.0.2:81"]), true),
+            ("more of them",           5, finding("syn-flood", &["99 addresses with few each"], &["10.0.0.2:81"]),  false),
             ("to another",             5, finding("udp-flood", &["3.3.3.3", "4.4.4.4"],  &["10.0.0.7"]),             true),
             ("still going on",        59, finding("port-scan", &["10.0.0.9 (99 ports)"], &["10.0.0.2"]),             false),
             ("a minute later",        60, finding("port-scan", &["10.0.0.9 (99 ports)"], &["10.0.0.2"]),             true),

@@ -76,31 +76,54 @@ fn seal(src: Ipv4Addr, dst: Ipv4Addr, protocol: u8, segment: &mut [u8], at: usiz
     segment[at..at + 2].copy_from_slice(&sum.wrapping_add(wrong).to_be_bytes());
 }
 
+/// A packet socket on a device, to one link-layer address.
+pub struct Wire {
+    socket: std::os::fd::OwnedFd,
+    to: libc::sockaddr_ll,
+}
+
+impl Wire {
+    /// Out of `device` to link-layer address `to`, in the calling thread's namespace.
+    pub fn new(device: &str, to: [u8; 6]) -> Self {
+        use std::os::fd::FromRawFd;
+        let name = std::ffi::CString::new(device).expect("device name");
+        // SAFETY: plain calls with a name that ends; the descriptor is new and has no other owner; zeros are
+        // an address.
+        unsafe {
+            let fd = libc::socket(libc::AF_PACKET, libc::SOCK_DGRAM, 0);
+            assert!(fd >= 0, "packet socket: {}", std::io::Error::last_os_error());
+            let mut addr: libc::sockaddr_ll = std::mem::zeroed();
+            addr.sll_family = libc::AF_PACKET as u16;
+            addr.sll_protocol = 0x0800u16.to_be();
+            addr.sll_ifindex = libc::if_nametoindex(name.as_ptr()) as i32;
+            addr.sll_halen = 6;
+            addr.sll_addr[..6].copy_from_slice(&to);
+            Self { socket: std::os::fd::OwnedFd::from_raw_fd(fd), to: addr }
+        }
+    }
+
+    /// Sends an IPv4 packet as it is.
+    pub fn send(&self, packet: &[u8]) {
+        use std::os::fd::AsRawFd;
+        // SAFETY: a plain call on an open descriptor, with an address of its own size.
+        let sent = unsafe {
+            libc::sendto(
+                self.socket.as_raw_fd(),
+                packet.as_ptr().cast(),
+                packet.len(),
+                0,
+                (&raw const self.to).cast(),
+                size_of::<libc::sockaddr_ll>() as u32,
+            )
+        };
+        assert_eq!(sent, packet.len() as isize, "sendto: {}", std::io::Error::last_os_error());
+    }
+}
+
 /// Sends an IPv4 packet as it is, out of `device` to link-layer address `to`, in the calling
 /// thread's namespace.
 pub fn send_ipv4(device: &str, to: [u8; 6], packet: &[u8]) {
-    let name = std::ffi::CString::new(device).expect("device name");
-    // SAFETY: plain socket calls on a descriptor that is closed below; the address is initialised.
-    unsafe {
-        let fd = libc::socket(libc::AF_PACKET, libc::SOCK_DGRAM, 0);
-        assert!(fd >= 0, "packet socket: {}", std::io::Error::last_os_error());
-        let mut addr: libc::sockaddr_ll = std::mem::zeroed();
-        addr.sll_family = libc::AF_PACKET as u16;
-        addr.sll_protocol = 0x0800u16.to_be();
-        addr.sll_ifindex = libc::if_nametoindex(name.as_ptr()) as i32;
-        addr.sll_halen = 6;
-        addr.sll_addr[..6].copy_from_slice(&to);
-        let sent = libc::sendto(
-            fd,
-            packet.as_ptr().cast(),
-            packet.len(),
-            0,
-            (&raw const addr).cast(),
-            size_of::<libc::sockaddr_ll>() as u32,
-        );
-        assert_eq!(sent, packet.len() as isize, "sendto: {}", std::io::Error::last_os_error());
-        libc::close(fd);
-    }
+    Wire::new(device, to).send(packet);
 }
 
 /// The link-layer address of an interface in the calling thread's namespace.

@@ -208,11 +208,18 @@ pub(super) fn run(
         for fact in &batch.facts {
             pass.tables.apply(fact);
         }
+        let complete_to = batch.complete_to;
         sorter.add(&mut batch);
         if progress == Progress::End {
             sorter.end();
         }
         pass.drain(&mut sorter);
+        if let (Progress::Idle, Some(to)) = (progress, complete_to) {
+            let world = World { manifest: &manifest, tables: &pass.tables, start: pass.start };
+            for observer in pass.observers.iter_mut() {
+                observer.caught_up(world, to);
+            }
+        }
         if progress == Progress::End {
             break;
         }

@@ -234,6 +234,10 @@ fn propose(finding: &Finding) -> Result<Proposal, String> {
     if action == "limit" {
         let per = if expression.contains(".src == ") { "source" } else { "destination" };
         let _ = write!(rule, "rate = \"100/s\"\nper = \"{per}\"\n");
+        // Who has completed a handshake is not who forges sources: known clients keep coming in.
+        if finding.id == "syn-flood" {
+            rule.push_str("unproven = true\n");
+        }
     }
     // A limit lets what is within the rate go on: another rule counts all that it is about.
     let counted =
@@ -338,6 +342,18 @@ mod tests {
         let found = suggest(finding("syn-flood", "", server), &packets);
         assert_eq!((found.healthy_flows, found.healthy_packets), (1, 1), "{found:?}");
         assert_eq!((found.hurt[0].1, found.hurt[0].2), (1, 4));
+
+        // Its next connection comes from an address that is proven.
+        let again = "10.0.0.9:4001";
+        packets.extend([
+            sample::tcp(client, server, 0x10, 12, 12, 0),
+            sample::tcp(again, server, 2, 1, 0, 0),
+            sample::tcp(server, again, 0x12, 1, 2, 0),
+            sample::tcp(again, server, 0x18, 2, 2, 10),
+            sample::tcp(server, again, 0x18, 2, 12, 10),
+        ]);
+        let found = suggest(finding("syn-flood", "", server), &packets);
+        assert_eq!(found.healthy_flows, 1, "{found:?}");
         assert!(found.verdict.contains("1 healthy flows would have lost 1 packets"));
     }
 
