@@ -7,6 +7,7 @@
 mod netns;
 mod packets;
 mod rules;
+mod wire;
 
 use std::path::Path;
 

@@ -75,6 +75,11 @@ fn transport(random: &mut Random, protocol: u8, depth: u32) -> Vec<u8> {
             out
         }
         1 | 58 => icmp(random, protocol == 58, depth),
+        // Tunnels: rules are about the outer packet, here as there.
+        4 | 94 if depth < 1 => ipv4(random, depth + 1),
+        41 if depth < 1 => ipv6(random, depth + 1),
+        47 if depth < 1 => [vec![0, 0, 8, 0], ipv4(random, depth + 1)].concat(),
+        50 => [&[0, 0, 0, 9, 0, 0, 0, 1][..], &[0x5c; 24]].concat(),
         _ => vec![0xaa; random.below(20) as usize],
     }
 }
@@ -103,7 +108,7 @@ fn icmp(random: &mut Random, six: bool, depth: u32) -> Vec<u8> {
 }
 
 fn ipv4(random: &mut Random, depth: u32) -> Vec<u8> {
-    let protocol = random.of(&[6, 6, 6, 17, 17, 1, 132, 33, 136, 47]);
+    let protocol = random.of(&[6, 6, 6, 6, 17, 17, 17, 1, 132, 33, 136, 47, 4, 41, 50, 94]);
     let payload = transport(random, protocol, depth);
     let options = 4 * random.of(&[0, 0, 0, 1, 10]);
     let header = 20 + options;
@@ -125,7 +130,7 @@ fn ipv4(random: &mut Random, depth: u32) -> Vec<u8> {
 }
 
 fn ipv6(random: &mut Random, depth: u32) -> Vec<u8> {
-    let protocol = random.of(&[6, 6, 17, 58, 58, 132, 59]);
+    let protocol = random.of(&[6, 6, 17, 58, 58, 132, 59, 4, 41, 50]);
     let mut payload = transport(random, protocol, depth);
     let mut next = protocol;
     let headers = random.of(&[0, 0, 0, 1, 2, 3, 17]);
@@ -194,7 +199,12 @@ pub(crate) fn random(random: &mut Random) -> Vec<u8> {
             out.extend(inner);
             (out.len() as u16, out)
         }
-        _ => (random.of(&[0x88cc, 0x0805, 0x05ff, 3]), vec![0; random.below(40) as usize]),
+        _ => match random.below(6) {
+            // MPLS and PPPoE, with IPv4 in them that is none of the rules' business.
+            0 => (0x8847, [vec![0, 0, 0x11, 64], ipv4(random, 0)].concat()),
+            1 => (0x8864, [vec![0x11, 0, 0, 1, 0, 40, 0, 0x21], ipv4(random, 0)].concat()),
+            _ => (random.of(&[0x88cc, 0x0805, 0x05ff, 3]), vec![0; random.below(40) as usize]),
+        },
     };
     out.extend(kind.to_be_bytes());
     out.extend(payload);

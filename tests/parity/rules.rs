@@ -147,6 +147,21 @@ fn few(random: &mut Random, pool: &[String]) -> String {
     }
 }
 
+/// A file of `count` rules without state: what they do depends on no clock.
+pub(crate) fn stateless(random: &mut Random, count: u64) -> String {
+    let pool: Vec<String> = (0..10).map(|_| expression(random, 0)).collect();
+    let mut text = String::new();
+    for number in 0..count {
+        let (condition, action) =
+            (few(random, &pool), random.of(&["count", "count", "pass", "drop"]));
+        let _ = writeln!(
+            text,
+            "[[rule]]\nid = \"r{number}\"\nmatch = '{condition}'\naction = \"{action}\""
+        );
+    }
+    text
+}
+
 /// A rule file of `count` rules.
 pub(crate) fn random(random: &mut Random, count: u64) -> String {
     let mut pool: Vec<String> = Vec::new();

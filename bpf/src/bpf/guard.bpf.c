@@ -97,13 +97,18 @@ static __always_inline int tc(struct __sk_buff *skb, __u8 way)
 {
 	struct scratch *s = begin(skb->len, way);
 
-	if (!s || !s->have || bpf_skb_load_bytes(skb, 0, s->bytes, bounded(s->have)))
+	if (!s || !s->have)
 		return TC_NEXT;
-	/* The device or the stack has taken the outer tag out of the bytes. */
+	/* The device or the stack has taken the outer tag out of the bytes: on the wire it is there. */
 	if (config.ethernet && skb->vlan_present) {
 		put(s, config.used, PSC_VLAN0, skb->vlan_tci & 0x0fff);
 		s->tags = 1;
+		s->len += 4;
+		if (s->have > PSC_WINDOW - 4)
+			s->have = PSC_WINDOW - 4;
 	}
+	if (bpf_skb_load_bytes(skb, 0, s->bytes, bounded(s->have)))
+		return TC_NEXT;
 	return decide(s) ? TC_SHOT : TC_NEXT;
 }
 
