@@ -210,6 +210,25 @@ pub struct RoutesFact {
     pub netns: u32,
     /// Routes.
     pub routes: Vec<Route>,
+    /// Routes that refuse: blackhole, unreachable, prohibit.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub refusing: Vec<RefusingRoute>,
+    /// Policy rules that are not the kernel's own three, as `ip rule` shows them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<String>,
+}
+
+/// A route that leads nowhere on purpose.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusingRoute {
+    /// `blackhole`, `unreachable` or `prohibit`.
+    pub kind: String,
+    /// Destination.
+    pub destination: IpAddr,
+    /// Prefix length.
+    pub prefix: u8,
+    /// Number of its table (`main` is 254).
+    pub table: u32,
 }
 
 /// One route.

@@ -128,7 +128,13 @@ impl Snapshots {
         let (netns, at) = (space.inode, reading.at);
         devices.update(netns, &space.name, reading.tables.devices);
         // Times differ each time: compare what was read, not when.
-        let routes = RoutesFact { at: 0, netns, routes: reading.tables.routes };
+        let routes = RoutesFact {
+            at: 0,
+            netns,
+            routes: reading.tables.routes,
+            refusing: reading.tables.refusing,
+            rules: reading.tables.rules,
+        };
         if self.routes.get(&netns) != Some(&routes) {
             facts.push(Fact::Routes(RoutesFact { at, ..routes.clone() }));
             self.routes.insert(netns, routes);

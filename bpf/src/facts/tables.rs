@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use psc_formats::fact::{DeviceFact, Neighbour, Route};
+use psc_formats::fact::{DeviceFact, Neighbour, RefusingRoute, Route};
 use rustc_hash::FxHashMap;
 
 use super::netlink::{Netlink, attributes, text, u32_at, u64_at};
@@ -14,6 +14,8 @@ use super::netlink::{Netlink, attributes, text, u32_at, u64_at};
 pub(super) struct LinkTables {
     pub(super) devices: Vec<DeviceFact>,
     pub(super) routes: Vec<Route>,
+    pub(super) refusing: Vec<RefusingRoute>,
+    pub(super) rules: Vec<String>,
     pub(super) neighbours: Vec<Neighbour>,
     /// `dev.NAME.rx_packets` and kin.
     pub(super) counters: BTreeMap<String, u64>,
@@ -75,7 +77,14 @@ pub(super) fn read(all: bool) -> io::Result<LinkTables> {
             .map_or_else(|| format!("if{index}"), |device| device.name.clone())
     };
     let routes = &mut tables.routes;
-    netlink.dump(libc::RTM_GETROUTE, &[0; 12], |body| route(body, &name, routes))?;
+    let refusing = &mut tables.refusing;
+    netlink.dump(libc::RTM_GETROUTE, &[0; 12], |body| {
+        route(body, &name, routes);
+        refusing.extend(refusal(body));
+    })?;
+    let rules = &mut tables.rules;
+    // A kernel without policy routing has no such table.
+    let _ = netlink.dump(libc::RTM_GETRULE, &[0; 12], |body| rules.extend(rule(body)));
     let neighbours = &mut tables.neighbours;
     netlink.dump(libc::RTM_GETNEIGH, &[0; 12], |body| {
         neighbours.extend(neighbour(body, &name));
@@ -226,6 +235,80 @@ fn route(body: &[u8], name: &impl Fn(u32) -> String, routes: &mut Vec<Route>) {
     }
 }
 
+/// A route that refuses, of the same message; the kernel's own of last resort are none.
+fn refusal(body: &[u8]) -> Option<RefusingRoute> {
+    const DESTINATION: u16 = 1;
+    const OUT: u16 = 4;
+    const PRIORITY: u16 = 6;
+    const TABLE: u16 = 15;
+    const KINDS: &[(u8, &str)] = &[(6, "blackhole"), (7, "unreachable"), (8, "prohibit")];
+    let &[family, prefix, _, _, table, _, _, kind, ..] = body else { return None };
+    let &(_, kind) = KINDS.iter().find(|(number, _)| *number == kind)?;
+    let mut found = RefusingRoute {
+        kind: kind.to_owned(),
+        destination: match i32::from(family) {
+            libc::AF_INET => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            libc::AF_INET6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+            _ => return None,
+        },
+        prefix,
+        table: table.into(),
+    };
+    let (mut out, mut priority) = (0, 0);
+    for (attribute, value) in attributes(body, 12) {
+        match attribute {
+            DESTINATION => found.destination = address(value)?,
+            TABLE => found.table = u32_at(value, 0)?,
+            OUT => out = u32_at(value, 0)?,
+            PRIORITY => priority = u32_at(value, 0)?,
+            _ => {}
+        }
+    }
+    // `ip6_null_entry` and its kind: on loopback, at the lowest priority there is.
+    let of_kernel = out == 1 && priority == u32::MAX && prefix == 0;
+    (!of_kernel).then_some(found)
+}
+
+/// `struct fib_rule_hdr`: family, destination and source length, tos, table, two reserved, action, flags.
+/// `None` for the kernel's own rules: local, main and default, for all.
+fn rule(body: &[u8]) -> Option<String> {
+    const DESTINATION: u16 = 1;
+    const SOURCE: u16 = 2;
+    const INPUT: u16 = 3;
+    const PRIORITY: u16 = 6;
+    const MARK: u16 = 10;
+    const TABLE: u16 = 15;
+    const OUTPUT: u16 = 17;
+    const ACTIONS: &[(u8, &str)] =
+        &[(2, "goto"), (3, "nop"), (6, "blackhole"), (7, "unreachable"), (8, "prohibit")];
+    let &[family, to_len, from_len, _, table, _, _, action, ..] = body else { return None };
+    if !matches!(i32::from(family), libc::AF_INET | libc::AF_INET6) {
+        return None;
+    }
+    let (mut priority, mut table) = (0, u32::from(table));
+    let (mut from, mut more) = ("all".to_owned(), Vec::new());
+    for (attribute, value) in attributes(body, 12) {
+        match attribute {
+            PRIORITY => priority = u32_at(value, 0)?,
+            TABLE => table = u32_at(value, 0)?,
+            SOURCE => from = format!("{}/{from_len}", address(value)?),
+            DESTINATION => more.push(format!("to {}/{to_len}", address(value)?)),
+            MARK => more.push(format!("fwmark {:#x}", u32_at(value, 0)?)),
+            INPUT => more.push(format!("iif {}", text(value))),
+            OUTPUT => more.push(format!("oif {}", text(value))),
+            _ => {}
+        }
+    }
+    let own = matches!((priority, table), (0, 255) | (32_766, 254) | (32_767, 253));
+    if own && from == "all" && more.is_empty() {
+        return None;
+    }
+    let what = ACTIONS.iter().find(|(number, _)| *number == action);
+    let what = what.map_or_else(|| format!("lookup {table}"), |(_, name)| (*name).to_owned());
+    more.push(what);
+    Some(format!("{priority}: from {from} {}", more.join(" ")))
+}
+
 /// `struct ndmsg`: family, pad, pad, index, state (16 bits), flags, type.
 fn neighbour(body: &[u8], name: &impl Fn(u32) -> String) -> Option<Neighbour> {
     const DESTINATION: u16 = 1;
@@ -267,6 +350,38 @@ mod tests {
     }
 
     #[test]
+    fn refusing_routes_and_rules_are_read_and_the_kernels_own_are_not() {
+        let message = |head: [u8; 12], attributes: &[(u16, &[u8])]| {
+            let mut body = head.to_vec();
+            for (kind, value) in attributes {
+                body.extend_from_slice(&((4 + value.len()) as u16).to_ne_bytes());
+                body.extend_from_slice(&kind.to_ne_bytes());
+                body.extend_from_slice(value);
+                body.resize(body.len().next_multiple_of(4), 0);
+            }
+            body
+        };
+        let route = |kind| [2, 24, 0, 0, 254, 0, 0, kind, 0, 0, 0, 0];
+        let blackhole = refusal(&message(route(6), &[(1, &[10, 9, 0, 0])])).expect("blackhole");
+        assert_eq!(
+            (blackhole.kind.as_str(), blackhole.prefix, blackhole.table),
+            ("blackhole", 24, 254)
+        );
+        assert!(refusal(&message(route(1), &[(1, &[10, 9, 0, 0])])).is_none(), "unicast");
+        let last = [10, 0, 0, 0, 254, 0, 0, 7, 0, 0, 0, 0];
+        let of_kernel = message(last, &[(4, &1_u32.to_ne_bytes()), (6, &u32::MAX.to_ne_bytes())]);
+        assert!(refusal(&of_kernel).is_none(), "of last resort");
+
+        let head = |action| [2, 0, 24, 0, 100, 0, 0, action, 0, 0, 0, 0];
+        let from = message(head(1), &[(6, &9_u32.to_ne_bytes()), (2, &[10, 77, 0, 0])]);
+        assert_eq!(rule(&from).as_deref(), Some("9: from 10.77.0.0/24 lookup 100"));
+        let refuses = message(head(8), &[(6, &9_u32.to_ne_bytes()), (3, b"r0\0")]);
+        assert_eq!(rule(&refuses).as_deref(), Some("9: from all iif r0 prohibit"));
+        let main = [2, 0, 0, 0, 254, 0, 0, 1, 0, 0, 0, 0];
+        assert_eq!(rule(&message(main, &[(6, &32_766_u32.to_ne_bytes())])), None);
+    }
+
+    #[test]
     fn hostile_messages_are_left_out() {
         let name = |_: u32| String::new();
         let mut tables = LinkTables::default();
@@ -275,6 +390,7 @@ mod tests {
             link(&body, &mut tables);
             route(&body, &name, &mut tables.routes);
             let _ = (neighbour(&body, &name), device_address(&body));
+            let _ = (refusal(&body), rule(&body));
         }
         assert!(tables.routes.is_empty());
     }

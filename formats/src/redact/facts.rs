@@ -99,6 +99,14 @@ pub(super) fn fact(fact: &mut Fact, mapping: &mut Mapping, changes: &mut Changes
                 route.destination = network(mapped, u32::from(route.prefix).min(bits));
                 route.gateway = route.gateway.map(|hop| address(hop, mapping, changes));
             }
+            for route in &mut routes.refusing {
+                let bits = if route.destination.is_ipv4() { 32 } else { 128 };
+                let mapped = address(route.destination, mapping, changes);
+                route.destination = network(mapped, u32::from(route.prefix).min(bits));
+            }
+            for rule in &mut routes.rules {
+                *rule = text(rule, mapping, changes);
+            }
         }
         Fact::Neighbours(neighbours) => {
             for neighbour in &mut neighbours.neighbours {

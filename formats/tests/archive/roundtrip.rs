@@ -131,7 +131,8 @@ fn a_fact_that_is_too_large_is_left_out_and_said_so() {
         device: "d".repeat(33 << 20),
         metric: 0,
     };
-    let large = Fact::Routes(RoutesFact { at: 3, netns: 1, routes: vec![route] });
+    let large =
+        Fact::Routes(RoutesFact { at: 3, netns: 1, routes: vec![route], ..RoutesFact::default() });
     let batch = Batch { facts: vec![large], ..Batch::default() };
     let got = read_bytes(archive("large", &[batch], false));
     assert_eq!(got.notices().len(), 1);

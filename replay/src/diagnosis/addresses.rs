@@ -11,12 +11,14 @@ pub(super) const RULES: &[Rule] = &[
         id: "ipv6-disabled",
         layer: Layer::Network,
         severity: "high",
-        looks_at: "drop reason IPV6DISABLED, with net.ipv6.conf.*.disable_ipv6",
-        cause: "IPv6 is disabled on the device that packets come to",
+        looks_at: "drop reason IPV6DISABLED, drops without a reason in ip6_rcv_core at a device whose MTU is below 1280, with \
+                   net.ipv6.conf.*.disable_ipv6",
+        cause: "IPv6 is disabled on the device that packets come to, by sysctl or by an MTU too small for it",
         silent_on: "multicast chatter to hosts without IPv6",
         references: &[
             "net/ipv6/ip6_input.c ip6_rcv_core",
             "Documentation/networking/ip-sysctl.rst disable_ipv6",
+            "RFC 8200 section 5",
         ],
         find: Find::Own(ipv6_disabled),
     },
@@ -94,7 +96,16 @@ pub(super) const RULES: &[Rule] = &[
 ];
 
 fn ipv6_disabled(case: &mut Case<'_>) -> Vec<Found> {
-    let drops = case.take(|case, drop| case.reason(drop) == "IPV6DISABLED");
+    // A device without room for the smallest IPv6 packet loses its IPv6 (`addrconf_notify`).
+    let small = |case: &Case<'_>, device| {
+        case.tables.devices.get(&device).map(|fact| fact.mtu).filter(|mtu| (1..1280).contains(mtu))
+    };
+    let drops = case.take(|case, drop| {
+        case.reason(drop) == "IPV6DISABLED"
+            || case.reason(drop) == "NOT_SPECIFIED"
+                && case.function(drop).starts_with("ip6_rcv_core")
+                && small(case, drop.device).is_some()
+    });
     let mut all = Vec::new();
     for group in case.by_place(&drops) {
         // Somebody looked for a host here, or sent to it; reports and solicitations of routers are chatter.
@@ -125,6 +136,14 @@ fn ipv6_disabled(case: &mut Case<'_>) -> Vec<Found> {
             "`sysctl -w net.ipv6.conf.{dev}.disable_ipv6=0` in namespace {netns}, and give it its address again.",
             &group,
         );
+        if let Some(mtu) = small(case, group[0].device) {
+            found.title = case.fill(
+                &format!("{{packets}} {{were}} dropped at {{place}}: its MTU of {mtu} is too small for IPv6, which is off there."),
+                &group,
+            );
+            found.evidence.push(format!("IPv6 needs an MTU of 1280; that of {dev} is {mtu}."));
+            found.advice = case.fill("`ip link set {dev} mtu 1280` or more in namespace {netns}, and give it its address again.", &group);
+        }
         let asked: Vec<_> = case
             .seen
             .link
@@ -153,6 +172,19 @@ fn duplicate_address(case: &mut Case<'_>) -> Vec<Found> {
         let ask = case.seen.link.ask_for(*address);
         let probed = ask.and_then(|ask| ask.probe_answered);
         if claims.changes < 2 && probed.is_none() {
+            continue;
+        }
+        // One host that answers on several of its devices (arp_filter 0, bonds) is no conflict.
+        let at: std::collections::BTreeSet<u32> = claims
+            .macs
+            .iter()
+            .map(|(octets, ..)| {
+                let text = mac(*octets);
+                let device = case.tables.devices.values().find(|device| device.mac == text);
+                device.map_or(0, |device| device.netns)
+            })
+            .collect();
+        if at.len() == 1 && !at.contains(&0) && claims.macs.len() > 1 {
             continue;
         }
         let names: Vec<String> = claims.macs.iter().map(|(octets, ..)| mac(*octets)).collect();

@@ -72,6 +72,23 @@ impl Space<'_> {
             .collect()
     }
 
+    /// Routes that refuse a destination, and rules that are not the kernel's own, as evidence.
+    pub(super) fn refusing(&self, to: IpAddr) -> Vec<String> {
+        let Some(routes) = self.routes else { return Vec::new() };
+        let of = |what: &str| format!("Namespace {} has {what}.", self.name);
+        let refusing =
+            routes.refusing.iter().filter(|route| covers(route.destination, route.prefix, to)).map(
+                |route| {
+                    let (kind, table) = (&route.kind, route.table);
+                    of(&format!(
+                        "the route {kind} {}/{} in table {table}",
+                        route.destination, route.prefix
+                    ))
+                },
+            );
+        refusing.chain(routes.rules.iter().map(|rule| of(&format!("the rule {rule}")))).collect()
+    }
+
     /// The route that a destination would take, by longest prefix.
     pub(super) fn route(&self, to: IpAddr) -> Option<&psc_formats::fact::Route> {
         let routes = &self.routes?.routes;
@@ -114,6 +131,7 @@ pub(super) struct Case<'a> {
     hosts: HashSet<IpAddr>,
     servers: HashSet<(IpAddr, u16)>,
     troubled: HashSet<u32>,
+    routerless: HashSet<u32>,
     accounted: HashSet<DeviceId>,
 }
 
@@ -162,6 +180,7 @@ impl<'a> Case<'a> {
             hosts: HashSet::new(),
             servers: HashSet::new(),
             troubled: HashSet::new(),
+            routerless: HashSet::new(),
             accounted: HashSet::new(),
         }
     }
@@ -259,6 +278,15 @@ impl<'a> Case<'a> {
     /// Traffic of a namespace suffers from what was told, without it being known which flows.
     pub(super) fn explain_space(&mut self, netns: u32) {
         self.troubled.insert(netns);
+    }
+
+    /// No IPv6 router is there, which explains what finds no IPv6 route.
+    pub(super) fn explain_routerless(&mut self, netns: u32) {
+        self.routerless.insert(netns);
+    }
+
+    pub(super) fn is_routerless(&self, netns: u32) -> bool {
+        self.routerless.contains(&netns)
     }
 
     /// The loss that a device counts has been told.

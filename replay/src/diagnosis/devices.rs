@@ -60,18 +60,12 @@ pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "bridge-port-blocked",
         layer: Layer::Link,
-        severity: "medium",
+        severity: "high",
         looks_at: "drop reason BRIDGE_INGRESS_STP_STATE",
         cause: "a bridge port is not forwarding",
         silent_on: "ports in forwarding state",
         references: &["bridge(8)", "net/bridge/br_input.c"],
-        find: Find::Drops(DropRule {
-            reasons: &["BRIDGE_INGRESS_STP_STATE"],
-            title: "{packets} {were} dropped at bridge port {place}: it is not in forwarding state.",
-            advice: "`bridge -d link show dev {dev}`; wait for or turn off STP (`ip link set BRIDGE type bridge \
-                     stp_state 0`), or `bridge link set dev {dev} state 3`.",
-            ..DropRule::PLAIN
-        }),
+        find: Find::Own(port_blocked),
     },
     Rule {
         id: "bridge-no-way",
@@ -88,6 +82,55 @@ pub(super) const RULES: &[Rule] = &[
         find: Find::Own(bridge),
     },
 ];
+
+fn port_blocked(case: &mut Case<'_>) -> Vec<Found> {
+    let drops = case.take(|case, drop| case.reason(drop) == "BRIDGE_INGRESS_STP_STATE");
+    let mut all = Vec::new();
+    let mut told = std::collections::BTreeSet::new();
+    for group in case.by_place(&drops) {
+        for drop in &group {
+            let asked = drop.sample.and_then(|headers| match headers.network {
+                psc_formats::packet::Network::Arp(arp) => Some(arp.target.into()),
+                _ => None,
+            });
+            for host in
+                asked.into_iter().chain(drop.flows.most(usize::MAX).iter().map(|(f, _)| f.dst))
+            {
+                case.explain_host(host);
+            }
+        }
+        let mut found = case.found(&group);
+        found.title = case.fill(
+            "{packets} {were} dropped at bridge port {place}: it is not in forwarding state.",
+            &group,
+        );
+        found.advice = case.fill(
+            "`bridge -d link show dev {dev}`; wait for or turn off STP (`ip link set BRIDGE type bridge \
+             stp_state 0`), or `bridge link set dev {dev} state 3`.",
+            &group,
+        );
+        // Ports of a bridge that is down are disabled.
+        let netns = case.netns_of(group[0]);
+        let down = case.space(netns).and_then(|space| {
+            let mut bridges = space.devices.iter().filter(|device| device.kind == "bridge");
+            bridges.find(|bridge| bridge.up == Some(false)).map(|bridge| bridge.name.clone())
+        });
+        if let Some(bridge) = down {
+            found.title = case.fill(
+                &format!("{{packets}} {{were}} dropped at bridge port {{place}}: the bridge {bridge} is down."),
+                &group,
+            );
+            found.evidence.push(format!("{bridge} was read as administratively down."));
+            found.advice = format!("`ip link set {bridge} up`.");
+            // Every port says the same.
+            if !told.insert((netns, bridge)) {
+                continue;
+            }
+        }
+        all.push(found);
+    }
+    all
+}
 
 fn bridge(case: &mut Case<'_>) -> Vec<Found> {
     let drops = case.take(|case, drop| {
@@ -223,28 +266,93 @@ fn link_down(case: &mut Case<'_>) -> Vec<Found> {
         case.explain_space(netns);
         all.push(found);
     }
+    all.extend(peer_gone(case));
+    all
+}
+
+/// A packet that a veth device could not hand to its peer.
+fn is_handover(case: &Case<'_>, drop: &Drop) -> bool {
+    let function = case.function(drop);
+    case.reason(drop) == "NOT_SPECIFIED"
+        && ["veth_xmit", "__dev_forward_skb", "dev_forward_skb", "veth_forward_skb"]
+            .iter()
+            .any(|name| function.starts_with(name))
+}
+
+fn peer<'a>(case: &Case<'a>, mine: &DeviceFact) -> Option<&'a DeviceFact> {
+    case.tables.devices.values().find(|peer| {
+        peer.id != mine.id
+            && peer.kind == "veth"
+            && peer.ifindex == mine.peer_ifindex
+            && peer.peer_ifindex == mine.ifindex
+    })
+}
+
+/// The longest frame that the two ends take: their MTU, link header and a VLAN tag
+/// (`is_skb_forwardable` of net/core/dev.c).
+fn longest_taken(case: &Case<'_>, drop: &Drop) -> Option<u32> {
+    let mine = case.tables.devices.get(&drop.device)?;
+    let least = peer(case, mine).map_or(mine.mtu, |peer| peer.mtu.min(mine.mtu));
+    Some(least + 18)
+}
+
+/// Frames that were not too long and yet not taken, and those of a device without carrier, which drops in
+/// place of its queue (`noop_qdisc`): the other end was down for a while, and is up again.
+fn peer_gone(case: &mut Case<'_>) -> Vec<Found> {
+    let drops = case.take(|case, drop| {
+        let fits = longest_taken(case, drop).is_some_and(|most| drop.longest <= most);
+        let refused = is_handover(case, drop) && fits;
+        let inactive = case.reason(drop) == "QDISC_DROP"
+            && case.tables.devices.get(&drop.device).is_some_and(|device| {
+                let of = format!("qdisc.{}.", device.name);
+                device.kind == "veth"
+                    && case
+                        .space(device.netns)
+                        .is_some_and(|space| space.rises(&of, ".drops").is_empty())
+            });
+        drop.kind != Kind::Counted && (refused || inactive)
+    });
+    let mut all = Vec::new();
+    for group in case.by_place(&drops) {
+        let meant = group.iter().any(|drop| {
+            drop.flows.most(1).iter().any(|(flow, _)| !super::seen::is_group(flow.dst))
+                // Dropped before its bytes were read: a socket's own packet is no chatter.
+                || case.tables.sockets.get(&drop.sock).is_some_and(|socket| socket.remote.is_some())
+        });
+        if !meant {
+            continue;
+        }
+        let mut found = case.found(&group);
+        let other = case
+            .tables
+            .devices
+            .get(&group[0].device)
+            .and_then(|mine| peer(case, mine))
+            .map_or("its peer".to_owned(), |peer| case.place(peer.netns, DeviceId(peer.id)));
+        found.title = case.fill(
+            &format!("{{packets}} {{were}} dropped at {{place}}: {other} did not take them, it was down for a while."),
+            &group,
+        );
+        found.advice =
+            format!("Why did {other} go down (`ip monitor link`, the log of who manages it)?");
+        found.targets.push(other);
+        found.sure =
+            Sure::Medium("the state of the other end at that moment was not read".to_owned());
+        for drop in &group {
+            case.account_device(drop.device);
+        }
+        all.push(found);
+    }
     all
 }
 
 fn mtu_mismatch(case: &mut Case<'_>) -> Vec<Found> {
-    let drops = case.take(|case, drop| {
-        let function = case.function(drop);
-        case.reason(drop) == "NOT_SPECIFIED"
-            && ["veth_xmit", "__dev_forward_skb", "dev_forward_skb", "veth_forward_skb"]
-                .iter()
-                .any(|name| function.starts_with(name))
-    });
+    let drops = case.take(is_handover);
     let mut all = Vec::new();
     for group in case.by_place(&drops) {
         let longest = group.iter().map(|drop| drop.longest).max().unwrap_or(0);
         let Some(mine) = case.tables.devices.get(&group[0].device) else { continue };
-        let peer =
-            case.spaces.iter().flat_map(|space| space.devices.iter().copied()).find(|peer| {
-                peer.id != mine.id
-                    && peer.kind == "veth"
-                    && peer.ifindex == mine.peer_ifindex
-                    && peer.peer_ifindex == mine.ifindex
-            });
+        let peer = peer(case, mine);
         let mut found = case.found(&group);
         let (least, other) = match peer {
             Some(peer) => (peer.mtu.min(mine.mtu), case.place(peer.netns, DeviceId(peer.id))),

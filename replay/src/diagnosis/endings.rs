@@ -20,8 +20,9 @@ pub(super) const RULES: &[Rule] = &[
         id: "ports-exhausted",
         layer: Layer::Transport,
         severity: "high",
-        looks_at: "sockets that go from CLOSE to SYN_SENT and back at once without a packet, TIME_WAIT, ip_local_port_range",
-        cause: "connect() finds no free local port (EADDRNOTAVAIL)",
+        looks_at: "sockets that go from CLOSE to SYN_SENT and back at once without a packet, TIME_WAIT, ip_local_port_range; \
+                   UDP sockets on every port of that range at once",
+        cause: "connect() or a first send finds no free local port (EADDRNOTAVAIL, EAGAIN)",
         silent_on: "connections given up after their SYN was sent, churn with ports to spare",
         references: &[
             "ip(7) ip_local_port_range",
@@ -105,7 +106,7 @@ pub(super) const RULES: &[Rule] = &[
     },
 ];
 
-fn reset_reason<'a>(case: &Case<'a>, reset: &Reset) -> &'a str {
+pub(super) fn reset_reason<'a>(case: &Case<'a>, reset: &Reset) -> &'a str {
     let name = case.manifest.reset_reasons.get(&reset.reason).map_or("", String::as_str);
     name.trim_start_matches("SK_RST_REASON_")
 }
@@ -117,6 +118,7 @@ fn ports_exhausted(case: &mut Case<'_>) -> Vec<Found> {
             rows.entry((*src, SocketAddr::new(*dst, *port))).or_default().merge(times);
         }
     }
+    let datagrams = datagram_ports(case);
     rows.into_iter()
         .map(|((src, server), times)| {
             let space = case.owner(src);
@@ -148,7 +150,47 @@ fn ports_exhausted(case: &mut Case<'_>) -> Vec<Found> {
                 ..Found::default()
             }
         })
+        .chain(datagrams)
         .collect()
+}
+
+/// Namespaces in which UDP sockets held every local port at some moment. A send that finds none fails
+/// before any event, so that the sockets are all there is to see.
+fn datagram_ports(case: &Case<'_>) -> Vec<Found> {
+    const UDP: u8 = 17;
+    let mut all = Vec::new();
+    for space in &case.spaces {
+        let range = space.sysctl("net.ipv4.ip_local_port_range").and_then(|text| {
+            let mut ends = text.split_ascii_whitespace().map(|end| end.parse::<u16>().ok());
+            Some((ends.next()??, ends.next()??))
+        });
+        let Some((low, high)) = range.filter(|(low, high)| low <= high) else { continue };
+        let mut held: BTreeMap<u64, std::collections::BTreeSet<u16>> = BTreeMap::new();
+        for fact in case.tables.sockets.values().chain(&case.tables.socket_snapshots) {
+            if let Some((_, port)) = fact.local
+                && (fact.netns, fact.protocol) == (space.netns, UDP)
+                && (low..=high).contains(&port)
+            {
+                held.entry(fact.at).or_default().insert(port);
+            }
+        }
+        let size = usize::from(high - low) + 1;
+        let Some((&at, _)) = held.iter().find(|(_, ports)| ports.len() == size) else { continue };
+        all.push(Found {
+            title: format!(
+                "UDP sockets of namespace {} hold all {size} local ports: no further one finds a port.",
+                space.name
+            ),
+            evidence: vec![format!("net.ipv4.ip_local_port_range is {low} {high}; a snapshot has a socket on each.")],
+            effect: "not observable: a send that finds no port fails (EAGAIN) without an event or a counter.".to_owned(),
+            advice: "Widen net.ipv4.ip_local_port_range, close sockets (`ss -uanp`), or send from one bound socket.".to_owned(),
+            targets: vec![format!("namespace {}", space.name), "udp".to_owned()],
+            times: Times { count: size as u64, first: at, last: at, ..Times::default() },
+            sure: Sure::Medium("the ports were taken; a refused send was not seen".to_owned()),
+            ..Found::default()
+        });
+    }
+    all
 }
 
 fn zero_window(case: &mut Case<'_>) -> Vec<Found> {

@@ -8,13 +8,16 @@ use psc_formats::manifest::Layer;
 
 use super::case::{Case, counted, service};
 use super::rule::{Find, Found, Rule, Sure};
-use super::seen::{Kind, Times};
+use super::seen::{Connection, Kind, Times};
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 
 /// So many ports of one host tried by one peer are a scan, not a service that is missing.
 const SCAN: usize = 8;
+
+/// So many connections to one service that never complete are more than accidents.
+const HALF_OPEN: u64 = 4;
 
 /// A client that gets through elsewhere within this time only tried its first choice.
 const SECOND_CHOICE_NS: u64 = 3_000_000_000;
@@ -63,7 +66,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "syn-queue-full",
         layer: Layer::Transport,
         severity: "high",
-        looks_at: "TcpExtTCPReqQFullDoCookies, TcpExtTCPReqQFullDrop, TcpExtSyncookiesFailed",
+        looks_at: "TcpExtTCPReqQFullDoCookies, TcpExtTCPReqQFullDrop, TcpExtSyncookiesFailed; without SYN cookies \
+                   TcpExtListenDrops beyond the overflows of the accept queue",
         cause: "more half-open connections than the listener's queue holds: SYN cookies or drops",
         silent_on: "connections that complete as they come",
         references: &[
@@ -332,6 +336,19 @@ fn listen_overflow(case: &mut Case<'_>) -> Vec<Found> {
                 }
             }));
         }
+        // One service alone was asked: no other listener can have had the full queue.
+        let asked: BTreeSet<SocketAddr> = case
+            .seen
+            .connections
+            .all()
+            .into_iter()
+            .filter(|connection| connection.syns > 0 && space.owns(connection.tuple.dst))
+            .map(Connection::server)
+            .collect();
+        if let (true, 1, Some(server)) = (targets.is_empty(), asked.len(), asked.first()) {
+            targets.push(format!("tcp {server} (no other service was asked)"));
+        }
+        targets.push(format!("namespace {name}"));
         if resent > 0 {
             evidence.push(format!(
                 "Clients sent {} again because none was answered.",
@@ -370,11 +387,30 @@ fn syn_queue(case: &mut Case<'_>) -> Vec<Found> {
     let mut explained = Vec::new();
     for space in &case.spaces {
         let counters = ["TcpExtTCPReqQFullDoCookies", "TcpExtTCPReqQFullDrop"];
-        let rose: u64 = counters.iter().map(|name| space.rise(name)).sum();
+        let counted_full: u64 = counters.iter().map(|name| space.rise(name)).sum();
+        let mut evidence = space.tell(&counters);
+        let mut half: BTreeMap<SocketAddr, (u64, Times)> = BTreeMap::new();
+        for connection in case.seen.connections.all() {
+            if connection.syns > 0 && !connection.established && space.owns(connection.tuple.dst) {
+                let row = half.entry(connection.server()).or_default();
+                row.0 += 1;
+                row.1.merge(&connection.times);
+            }
+        }
+        // Without cookies the last quarter of the queue is kept for proven peers, and what it refuses
+        // counts as a listen drop alone (`tcp_conn_request` of net/ipv4/tcp_input.c).
+        let refused = if space.sysctl("net.ipv4.tcp_syncookies") == Some("0")
+            && half.values().any(|(count, _)| *count >= HALF_OPEN)
+        {
+            space.rise("TcpExtListenDrops").saturating_sub(space.rise("TcpExtListenOverflows"))
+        } else {
+            0
+        };
+        let rose = counted_full.max(refused);
         if rose == 0 {
             continue;
         }
-        let mut evidence = space.tell(&counters);
+        evidence.extend(space.tell(&["TcpExtListenDrops"]));
         evidence.extend(space.tell(&[
             "TcpExtSyncookiesSent",
             "TcpExtSyncookiesRecv",
@@ -385,14 +421,6 @@ fn syn_queue(case: &mut Case<'_>) -> Vec<Found> {
         {
             if let Some(value) = space.sysctl(name) {
                 evidence.push(format!("{name} is {value}."));
-            }
-        }
-        let mut half: BTreeMap<SocketAddr, (u64, Times)> = BTreeMap::new();
-        for connection in case.connections() {
-            if connection.syns > 0 && !connection.established && space.owns(connection.tuple.dst) {
-                let row = half.entry(connection.server()).or_default();
-                row.0 += 1;
-                row.1.merge(&connection.times);
             }
         }
         let mut worst: Vec<_> = half.into_iter().collect();
@@ -416,7 +444,12 @@ fn syn_queue(case: &mut Case<'_>) -> Vec<Found> {
             advice: "Half-open connections that never complete are a SYN flood (`psc guard detect`) or a lost way back; \
                      for real load raise net.ipv4.tcp_max_syn_backlog and the listen() backlog, keep tcp_syncookies=1."
                 .to_owned(),
-            targets: worst.iter().take(1).map(|(server, _)| format!("tcp {server}")).collect(),
+            targets: worst
+                .iter()
+                .take(1)
+                .map(|(server, _)| format!("tcp {server}"))
+                .chain([format!("namespace {}", space.name)])
+                .collect(),
             times,
             sure: Sure::High,
             ..Found::default()

@@ -8,12 +8,15 @@
 mod addresses;
 mod buffers;
 mod case;
+mod closing;
 mod devices;
 mod endings;
 mod filtering;
 mod listeners;
 mod neighbours;
+mod pace;
 mod queueing;
+mod routers;
 mod routing;
 mod rule;
 mod seen;
@@ -38,6 +41,7 @@ const FAMILIES: &[(&str, &[Rule])] = &[
     ("filtering", filtering::RULES),
     ("devices", devices::RULES),
     ("addresses", addresses::RULES),
+    ("routers", routers::RULES),
     ("routing", routing::RULES),
     ("neighbours", neighbours::RULES),
     ("transport", transport::RULES),
@@ -45,7 +49,9 @@ const FAMILIES: &[(&str, &[Rule])] = &[
     ("queueing", queueing::RULES),
     ("buffers", buffers::RULES),
     ("endings", endings::RULES),
+    ("closing", closing::RULES),
     ("services", services::RULES),
+    ("pace", pace::RULES),
     ("symptoms", symptoms::RULES),
     ("unexplained", unexplained::RULES),
 ];

@@ -98,8 +98,9 @@ fn in_vain<'a>(case: &Case<'a>) -> Vec<(IpAddr, &'a Ask)> {
 fn unanswered(case: &mut Case<'_>, ignoring: bool) -> Vec<Found> {
     let mut all = Vec::new();
     let asks: BTreeMap<IpAddr, &Ask> = in_vain(case).into_iter().collect();
+    let forged = forged(case, &asks);
     for (&target, ask) in &asks {
-        if case.is_host_explained(target) {
+        if case.is_host_explained(target) || forged.contains(&target) {
             continue;
         }
         let owner = case.owner(target).map(|space| space.netns);
@@ -143,16 +144,40 @@ fn unanswered(case: &mut Case<'_>, ignoring: bool) -> Vec<Found> {
             holder_facts(case, netns, target, &mut found);
             let name = case.space(netns).map_or("?", |space| &space.name).to_owned();
             found.title = format!("Namespace {name} has {target} and does not answer for it.");
+            let strict = strict_at(case, netns, ask);
             found.advice = format!(
                 "In namespace {name}: net.ipv4.conf.*.arp_ignore and arp_filter, `ip link set DEVICE arp on`, \
                  a filter before ARP (tc, XDP, nft arp family)."
             );
+            if let Some((device, way)) = strict {
+                found.title = format!(
+                    "Namespace {name} has {target} and does not answer for it: the reverse-path filter of {device} refuses the asker."
+                );
+                found.evidence.push(format!(
+                    "rp_filter of {device} is 1, and the way back leads out of {way}."
+                ));
+                found.advice = format!(
+                    "In namespace {name}: `sysctl -w net.ipv4.conf.{device}.rp_filter=2` (loose; the larger of `all` and the \
+                     device counts), or a route back by way of {device}."
+                );
+            }
             found.targets.insert(0, format!("namespace {name}"));
         } else {
             if let Some(name) = owner.and_then(|netns| case.space(netns)).map(|space| &space.name) {
                 found
                     .evidence
                     .push(format!("Namespace {name} has {target}; the requests did not reach it."));
+            }
+            let reached: Vec<String> = ask
+                .reached
+                .iter()
+                .filter_map(|device| {
+                    let netns = case.tables.devices.get(device)?.netns;
+                    (netns != asker).then(|| case.place(netns, *device))
+                })
+                .collect();
+            if !reached.is_empty() {
+                found.evidence.push(format!("The requests came as far as {}.", reached.join(", ")));
             }
             found.title = format!("Nobody answers for {target} at {place}.");
             found.advice = format!(
@@ -180,7 +205,13 @@ fn unanswered(case: &mut Case<'_>, ignoring: bool) -> Vec<Found> {
             .connections
             .all()
             .into_iter()
-            .map(|connection| connection.tuple.dst)
+            .flat_map(|connection| {
+                let (a, b) = (connection.tuple.src, connection.tuple.dst);
+                // Who is spoken to from there, whoever began.
+                let far = |ours, other| case.is_local(asker, ours).then_some(other);
+                [Some(b), far(b, a)]
+            })
+            .flatten()
             .filter(|to| {
                 case.space(asker)
                     .and_then(|space| space.route(*to))
@@ -194,8 +225,78 @@ fn unanswered(case: &mut Case<'_>, ignoring: bool) -> Vec<Found> {
     }
     if !ignoring {
         all.extend(without_requests(case));
+        all = together(all);
     }
     all
+}
+
+/// So many addresses asked for in vain from one place are one finding: a sweep, or a net that is not there.
+const MANY: usize = 4;
+
+fn together(all: Vec<Found>) -> Vec<Found> {
+    let mut places: BTreeMap<Option<String>, Vec<Found>> = BTreeMap::new();
+    for found in all {
+        places.entry(found.targets.first().cloned()).or_default().push(found);
+    }
+    let mut out = Vec::new();
+    for (place, group) in places {
+        if group.len() < MANY {
+            out.extend(group);
+            continue;
+        }
+        let names: Vec<String> =
+            group.iter().filter_map(|found| found.targets.last().cloned()).collect();
+        let mut one = Found {
+            title: format!(
+                "Nobody answers for {} addresses at {}: {}, ...",
+                names.len(),
+                place.clone().unwrap_or_default(),
+                names[..3].join(", ")
+            ),
+            advice: "Who sends to so many absent hosts (a scan, a sweep of a monitor), or which net is missing on this \
+                     link: `ip neigh show`, `ip route`."
+                .to_owned(),
+            targets: place.into_iter().chain(names.into_iter().take(16)).collect(),
+            sure: group[0].sure.clone(),
+            ..Found::default()
+        };
+        for found in group {
+            one.times.merge(&found.times);
+            one.evidence.extend(found.evidence.into_iter().take(2));
+        }
+        one.evidence.truncate(12);
+        out.push(one);
+    }
+    out
+}
+
+/// Sources of connection attempts that never complete, where the answers to several wait for an address:
+/// they are forged, and whoever is flooded by them is told by another rule.
+fn forged(case: &Case<'_>, asks: &BTreeMap<IpAddr, &Ask>) -> std::collections::BTreeSet<IpAddr> {
+    let mut begun: BTreeMap<IpAddr, bool> = BTreeMap::new();
+    for connection in case.seen.connections.all() {
+        if connection.syns > 0 && asks.contains_key(&connection.tuple.src) {
+            *begun.entry(connection.tuple.src).or_default() |= connection.established;
+        }
+    }
+    let forged: std::collections::BTreeSet<IpAddr> =
+        begun.into_iter().filter(|(_, completes)| !completes).map(|(ip, _)| ip).collect();
+    let owned = forged.iter().any(|ip| case.owner(*ip).is_some());
+    if forged.len() >= MANY && !owned { forged } else { std::collections::BTreeSet::new() }
+}
+
+/// A device at which the requests arrived, whose reverse-path filter refuses the asker, and the device that the
+/// way back leads out of.
+fn strict_at(case: &Case<'_>, netns: u32, ask: &Ask) -> Option<(String, String)> {
+    let (space, by) = (case.space(netns)?, ask.by?);
+    let way = space.route(by)?.device.clone();
+    let here = space.devices.iter().filter(|device| {
+        ask.reached.contains(&psc_formats::event::DeviceId(device.id)) && device.name != way
+    });
+    let strict = |name: &str| space.sysctl(&format!("net.ipv4.conf.{name}.rp_filter")) == Some("1");
+    here.map(|device| device.name.clone())
+        .find(|name| strict(name) || strict("all"))
+        .map(|name| (name, way))
 }
 
 /// Whether a packet to `to` waits for the address of `target`.

@@ -76,7 +76,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "route-refuses",
         layer: Layer::Network,
         severity: "high",
-        looks_at: "route lookups that end in EACCES, EINVAL or EHOSTUNREACH: prohibit, blackhole and unreachable routes",
+        looks_at: "route lookups that end in EACCES, EINVAL or EHOSTUNREACH, packets discarded in ip_error and the ICMP error \
+                   that goes with each: prohibit, blackhole and unreachable routes or rules",
         cause: "a prohibit, blackhole or unreachable route (or rule) refuses the destination",
         silent_on: "destinations with a usable route",
         references: &["ip-route(8)", "net/ipv4/fib_semantics.c fib_props"],
@@ -228,7 +229,7 @@ fn route_refuses(case: &mut Case<'_>) -> Vec<Found> {
             row.0.merge(times);
         }
     }
-    let mut all = Vec::new();
+    let mut all = in_transit(case);
     for ((to, rc), (times, table)) in rows {
         let Some(kind) = refusing(rc) else { continue };
         case.explain_host(to);
@@ -255,6 +256,74 @@ fn route_refuses(case: &mut Case<'_>) -> Vec<Found> {
         found.targets.push(to.to_string());
         if found.times.count == 0 {
             found.times = times;
+        }
+        all.push(found);
+    }
+    all
+}
+
+/// Packets on their way that a route or a rule of a router refuses. Each kind answers in its own way
+/// (`ip_error` of net/ipv4/route.c, `ip6_pkt_drop` of net/ipv6/route.c); a black hole does not answer.
+fn in_transit(case: &mut Case<'_>) -> Vec<Found> {
+    const DISCARD: [&str; 4] = ["ip_error", "ip6_pkt_prohibit", "ip6_pkt_discard", "dst_discard"];
+    let drops = case.take(|case, drop| {
+        let function = case.function(drop);
+        case.reason(drop) == "NOT_SPECIFIED"
+            && DISCARD.iter().any(|name| function.starts_with(name))
+            && !matches!(drop.kind, Kind::Group | Kind::Chatter | Kind::Discovery)
+    });
+    let mut all = Vec::new();
+    for group in case.by_place(&drops) {
+        let netns = case.netns_of(group[0]);
+        let flows: Vec<_> = group.iter().flat_map(|drop| drop.flows.most(usize::MAX)).collect();
+        let answer = case.seen.errors.all().into_iter().find(|(error, _)| {
+            case.is_local(netns, error.sender)
+                && flows.iter().any(|(flow, _)| {
+                    (flow.src, flow.dst, flow.dport)
+                        == (error.about.src, error.about.dst, error.about.dport)
+                })
+        });
+        let kind = match answer.map(|(error, _)| (error.v6, error.kind, error.code)) {
+            Some((false, 3, 9 | 10 | 13) | (true, 1, 1)) => "prohibit",
+            Some((false, 3, 0 | 1) | (true, 1, 0 | 3)) => "unreachable",
+            Some(_) => continue,
+            None => "blackhole",
+        };
+        let mut found = case.found(&group);
+        let article = if kind == "unreachable" { "An" } else { "A" };
+        found.title = case.fill(
+            &format!("{article} {kind} route or rule at {{place}} refuses {{packets}} from {{src}} to {{dst}}."),
+            &group,
+        );
+        found.evidence.push(match answer {
+            Some((error, times)) => format!(
+                "{} answered with {} of type {} code {}.",
+                error.sender,
+                counted(times.count, "ICMP error"),
+                error.kind,
+                error.code
+            ),
+            None => "No ICMP error answered: only a blackhole route stays silent there.".to_owned(),
+        });
+        if let Some(space) = case.space(netns) {
+            let hits = flows.iter().flat_map(|(flow, _)| space.refusing(flow.dst));
+            let lines: std::collections::BTreeSet<String> = hits.collect();
+            found.evidence.extend(lines.into_iter().take(3));
+        }
+        found.advice = case.fill(
+            &format!(
+                "In namespace {{netns}}: `ip route show table all type {kind}` and `ip rule`; \
+                 `ip route get {{dst}} from {{src}} iif {{dev}}` shows which one answers."
+            ),
+            &group,
+        );
+        found.targets.extend(flows.first().map(|(flow, _)| flow.dst.to_string()));
+        if answer.is_none() {
+            found.sure = Sure::Medium("its silence alone tells its kind".to_owned());
+        }
+        for (flow, _) in flows {
+            case.explain_flow(flow);
+            case.explain_host(flow.dst);
         }
         all.push(found);
     }
@@ -362,7 +431,8 @@ fn no_route(case: &mut Case<'_>) -> Vec<Found> {
         .collect();
     let mut silent = Vec::new();
     for space in &case.spaces {
-        let rose = space.rise("IpOutNoRoutes") + space.rise("Ip6OutNoRoutes");
+        let v6 = if case.is_routerless(space.netns) { 0 } else { space.rise("Ip6OutNoRoutes") };
+        let rose = space.rise("IpOutNoRoutes") + v6;
         if rose == 0 || case.is_troubled(space.netns) {
             continue;
         }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use psc_formats::manifest::Layer;
 
 use super::case::{Case, counted, mac};
-use super::rule::{Find, Found, Rule, Sure};
+use super::rule::{Find, Found, Rule};
 use super::seen::{Exchange, Kind, Times, is_group};
 
 /// Questions without an answer from which a server is said to be silent.
@@ -36,6 +36,36 @@ pub(super) const RULES: &[Rule] = &[
         find: Find::Own(dns_silent),
     },
     Rule {
+        id: "dns-slow",
+        layer: Layer::User,
+        severity: "medium",
+        looks_at: "the time from each DNS question to its answer",
+        cause: "the name server takes long to answer: every connection by name waits for it",
+        silent_on: "answers within half a second, one slow answer among many",
+        references: &["RFC 1035", "resolv.conf(5) timeout"],
+        find: Find::Own(dns_slow),
+    },
+    Rule {
+        id: "dns-truncated",
+        layer: Layer::User,
+        severity: "medium",
+        looks_at: "DNS answers with the TC bit, and whether the client then asks by TCP",
+        cause: "answers do not fit a datagram, and asking by TCP does not work or is not tried",
+        silent_on: "truncated answers after which the client is answered by TCP",
+        references: &["RFC 7766", "RFC 6891"],
+        find: Find::Own(dns_truncated),
+    },
+    Rule {
+        id: "dns-no-such-name",
+        layer: Layer::User,
+        severity: "low",
+        looks_at: "one name answered with NXDOMAIN again and again and never otherwise",
+        cause: "the name that is asked for does not exist",
+        silent_on: "search lists, where a shorter name is then found; reverse look-ups; a name asked once or twice",
+        references: &["RFC 8020", "RFC 2308"],
+        find: Find::Own(dns_missing),
+    },
+    Rule {
         id: "dhcp-no-answer",
         layer: Layer::User,
         severity: "high",
@@ -44,16 +74,6 @@ pub(super) const RULES: &[Rule] = &[
         silent_on: "exchanges that end with ACK",
         references: &["RFC 2131"],
         find: Find::Own(dhcp),
-    },
-    Rule {
-        id: "no-router",
-        layer: Layer::Network,
-        severity: "medium",
-        looks_at: "router solicitations without an advertisement in a namespace that has no IPv6 route for what it sends",
-        cause: "no IPv6 router advertises itself on the link",
-        silent_on: "links without IPv6 routers on which nobody misses one",
-        references: &["RFC 4861 section 6.3.7", "Documentation/networking/ip-sysctl.rst accept_ra"],
-        find: Find::Own(no_router),
     },
     Rule {
         id: "group-not-joined",
@@ -132,6 +152,125 @@ fn dns_silent(case: &mut Case<'_>) -> Vec<Found> {
     all
 }
 
+fn dns_slow(case: &mut Case<'_>) -> Vec<Found> {
+    let mut all = Vec::new();
+    for ((client, server), exchange) in case.seen.services.dns_exchanges() {
+        let slow = &exchange.slow;
+        if slow.count < SILENT || slow.count * 2 < exchange.answered {
+            continue;
+        }
+        all.push(Found {
+            title: format!(
+                "The name server {server} took up to {} ms to answer {client}.",
+                exchange.slowest_ns / 1_000_000
+            ),
+            evidence: vec![format!(
+                "{} of {} came later than {} ms after the question.",
+                slow.count,
+                counted(exchange.answered, "answer"),
+                super::seen::DNS_SLOW_NS / 1_000_000
+            )],
+            effect: "confirmed: question and answer were seen.".to_owned(),
+            advice: format!(
+                "At {server}: its load, its forwarders and what it waits for; a cache near {client}; `dig @{server} NAME` \
+                 shows the query time."
+            ),
+            targets: vec![super::case::service(17, *server, 53)],
+            times: slow.clone(),
+            ..Found::default()
+        });
+    }
+    all
+}
+
+fn dns_truncated(case: &mut Case<'_>) -> Vec<Found> {
+    const DNS: u16 = 53;
+    let mut all = Vec::new();
+    for ((client, server), exchange) in case.seen.services.dns_exchanges() {
+        let cut = &exchange.truncated;
+        let by_tcp: Vec<_> = case
+            .seen
+            .connections
+            .all()
+            .into_iter()
+            .filter(|c| (c.tuple.src, c.tuple.dst, c.tuple.dport) == (*client, *server, DNS))
+            .collect();
+        if cut.count < SILENT || by_tcp.iter().any(|c| c.established && c.sides[1].bytes > 0) {
+            continue;
+        }
+        all.push(Found {
+            title: format!(
+                "{} of {server} to {client} did not fit a datagram, and {}.",
+                counted(cut.count, "DNS answer"),
+                if by_tcp.is_empty() { "nobody asked again by TCP" } else { "asking by TCP did not work" }
+            ),
+            evidence: vec![format!(
+                "{} answered, {} with the TC bit; {} to TCP port 53.",
+                counted(exchange.answered, "question"),
+                cut.count,
+                counted(by_tcp.len() as u64, "connection")
+            )],
+            effect: "confirmed: the answers say so.".to_owned(),
+            advice: format!(
+                "Let TCP port 53 through to {server}, use a resolver that asks again by TCP, or let both sides announce a \
+                 larger datagram (EDNS, 1232 bytes)."
+            ),
+            targets: vec![super::case::service(17, *server, DNS)],
+            times: cut.clone(),
+            ..Found::default()
+        });
+    }
+    all
+}
+
+fn dns_missing(case: &mut Case<'_>) -> Vec<Found> {
+    const AGAIN: u64 = 3;
+    let names = case.seen.names.all();
+    let mut rows: std::collections::BTreeMap<(IpAddr, IpAddr), (Times, Vec<String>)> =
+        std::collections::BTreeMap::new();
+    for ((client, server, name), seen) in &names {
+        // What a search list makes of a name that is found is not asked for.
+        let expanded = || {
+            names.iter().any(|((who, _, other), row)| {
+                who == client
+                    && row.found > 0
+                    && name.strip_prefix(other.as_str()).is_some_and(|rest| rest.starts_with('.'))
+            })
+        };
+        if seen.missing.count < AGAIN
+            || seen.found > 0
+            || name.rsplit('.').next() == Some("arpa")
+            || !name.contains('.')
+            || expanded()
+        {
+            continue;
+        }
+        let row = rows.entry((*client, *server)).or_default();
+        row.0.merge(&seen.missing);
+        if row.1.len() < 5 {
+            row.1.push(name.clone());
+        }
+    }
+    rows.into_iter()
+        .map(|((client, server), (times, names))| Found {
+            title: format!(
+                "The name {} that {client} asks {server} for does not exist ({}).",
+                names[0],
+                counted(times.count, "answer")
+            ),
+            evidence: names
+                .iter()
+                .map(|name| format!("{name}: NXDOMAIN each time, never found."))
+                .collect(),
+            effect: "confirmed: the answers say so.".to_owned(),
+            advice: format!("Correct the name where {client} is configured, or add it to its zone; `dig @{server} {}`.", names[0]),
+            targets: vec![names[0].clone(), super::case::service(17, server, 53)],
+            times,
+            ..Found::default()
+        })
+        .collect()
+}
+
 fn dhcp(case: &mut Case<'_>) -> Vec<Found> {
     let mut all = Vec::new();
     for (client, exchange) in case.seen.services.dhcp_exchanges() {
@@ -153,34 +292,6 @@ fn dhcp(case: &mut Case<'_>) -> Vec<Found> {
                 .to_owned(),
             targets: vec![mac(*client)],
             times: if silent { asked.clone() } else { refused.clone() },
-            ..Found::default()
-        });
-    }
-    all
-}
-
-fn no_router(case: &mut Case<'_>) -> Vec<Found> {
-    let mut all = Vec::new();
-    for (device, routers) in case.seen.link.routers() {
-        let Some(fact) = case.tables.devices.get(device) else { continue };
-        let Some(space) = case.space(fact.netns) else { continue };
-        let missed = space.rise("Ip6OutNoRoutes");
-        let global = fact
-            .addresses
-            .iter()
-            .any(|address| address.contains(':') && !address.starts_with("fe80"));
-        if routers.advertisements > 0 || routers.solicitations.count == 0 || missed == 0 || global {
-            continue;
-        }
-        all.push(Found {
-            title: format!("No IPv6 router answers at {}: {} unanswered.", case.place(fact.netns, *device), counted(routers.solicitations.count, "router solicitation")),
-            evidence: space.tell(&["Ip6OutNoRoutes"]),
-            advice: "Start a router advertisement daemon on the router (radvd), or give the host its address and route by \
-                     hand; net.ipv6.conf.*.accept_ra has to be 1 (2 with forwarding)."
-                .to_owned(),
-            targets: vec![case.place(fact.netns, *device)],
-            times: routers.solicitations.clone(),
-            sure: Sure::Medium("what was sent may have been for elsewhere".to_owned()),
             ..Found::default()
         });
     }
@@ -232,6 +343,13 @@ fn group_not_joined(case: &mut Case<'_>) -> Vec<Found> {
             "{packets} for the group {dst} {were} discarded at {place}: nobody there joined it.",
             &group,
         );
+        if let Some(space) = case.space(case.netns_of(group[0])) {
+            for name in ["net.ipv4.igmp_max_memberships", "net.ipv6.mld_max_msf"] {
+                if let Some(value) = space.sysctl(name) {
+                    found.evidence.push(format!("{name} is {value}."));
+                }
+            }
+        }
         found.advice = case.fill(
             "`ip maddr show dev {dev}` in namespace {netns}: the receiver has to join {dst} on that interface \
              (IP_ADD_MEMBERSHIP with its address), or the sender's group is wrong.",

@@ -6,6 +6,7 @@ use psc_formats::packet::Headers;
 use psc_formats::{Event, EventKind, FiveTuple};
 
 use super::Times;
+use super::pace::Pace;
 use crate::bounded::Bounded;
 use crate::engine::{ClosedJourney, JourneyId, Outcome, World};
 
@@ -32,6 +33,10 @@ pub(in crate::diagnosis) struct Side {
     pub(in crate::diagnosis) segments: u64,
     pub(in crate::diagnosis) fin: bool,
     pub(in crate::diagnosis) reset: Option<u64>,
+    /// Where its first packet was first seen.
+    pub(in crate::diagnosis) first_at: psc_formats::event::DeviceId,
+    /// Where its reset was first seen.
+    pub(in crate::diagnosis) reset_at: psc_formats::event::DeviceId,
     /// Retransmissions told by the kernel.
     pub(in crate::diagnosis) resent_kernel: u64,
     /// Retransmissions seen in the sequence numbers.
@@ -83,6 +88,8 @@ pub(in crate::diagnosis) struct Connection {
     pub(in crate::diagnosis) dropped: Option<(u32, psc_formats::event::SymbolId)>,
     /// A socket of it on this host reported this errno.
     pub(in crate::diagnosis) error: u32,
+    /// What it waits for.
+    pub(in crate::diagnosis) pace: Pace,
 }
 
 impl Connection {
@@ -99,6 +106,7 @@ impl Connection {
             drops: 0,
             dropped: None,
             error: 0,
+            pace: Pace::default(),
         }
     }
 
@@ -171,7 +179,11 @@ impl Connections {
         connection.established |= !connection.whole && headers.payload_len > 0;
         let len = headers.payload_len;
         let span = len + u32::from(flags & SYN != 0) + u32::from(flags & FIN != 0);
+        connection.pace.packet(from, at, headers, tcp);
         let side = &mut connection.sides[from];
+        if side.packets == 0 {
+            side.first_at = event.device;
+        }
         side.packets += 1;
         side.last = at;
         side.bytes += u64::from(len);
@@ -180,6 +192,9 @@ impl Connections {
         }
         side.fin |= flags & FIN != 0;
         if flags & RST != 0 {
+            if side.reset.is_none() {
+                side.reset_at = event.device;
+            }
             side.reset.get_or_insert(at);
         } else if flags & SYN == 0 {
             side.window(tcp.window, at);

@@ -4,6 +4,8 @@ mod connections;
 mod drops;
 mod errors;
 mod link;
+mod names;
+mod pace;
 mod services;
 mod sockets;
 mod stack;
@@ -18,7 +20,8 @@ pub(super) use connections::{Connection, Connections, RESENT_STUCK};
 pub(super) use drops::{Drop, Kind};
 pub(super) use errors::IcmpError;
 pub(super) use link::Ask;
-pub(super) use services::Exchange;
+pub(super) use pace::SLOW_NS;
+pub(super) use services::{Exchange, SLOW_NS as DNS_SLOW_NS};
 pub(super) use sockets::{Refusal, Reset};
 pub(super) use stack::Hook;
 
@@ -38,6 +41,7 @@ pub(super) struct Seen {
     pub(super) errors: errors::Errors,
     pub(super) link: link::Link,
     pub(super) services: services::Services,
+    pub(super) names: names::Names,
     pub(super) sockets: sockets::Sockets,
 }
 
@@ -66,6 +70,7 @@ impl Seen {
             self.connections.packet(event, headers, sighting.journey);
         } else if let Transport::Udp(_) = headers.transport {
             self.services.packet(event, headers, bytes, sighting.journey);
+            self.names.packet(event, headers, bytes, sighting.journey);
         } else {
             self.services.echo(event, headers, sighting.journey);
         }

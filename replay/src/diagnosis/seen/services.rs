@@ -1,6 +1,6 @@
 //! Questions and answers of DNS and DHCP.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use psc_formats::Event;
@@ -14,6 +14,9 @@ const DNS: u16 = 53;
 const DHCP_SERVER: u16 = 67;
 const DHCP_CLIENT: u16 = 68;
 
+/// A DNS answer that takes longer is slow: people notice, and a page asks for many names.
+pub(in crate::diagnosis) const SLOW_NS: u64 = 500_000_000;
+
 /// Open questions remembered of one pair.
 const OPEN: usize = 256;
 
@@ -26,11 +29,23 @@ pub(in crate::diagnosis) struct Exchange {
     pub(in crate::diagnosis) failed: Times,
     /// REFUSED answers, or a DHCP NAK.
     pub(in crate::diagnosis) refused: Times,
-    /// Identifiers without an answer.
-    open: BTreeSet<u32>,
+    /// Answers that came later than [`SLOW_NS`].
+    pub(in crate::diagnosis) slow: Times,
+    /// The slowest answer.
+    pub(in crate::diagnosis) slowest_ns: u64,
+    /// Answers that were cut to fit a datagram.
+    pub(in crate::diagnosis) truncated: Times,
+    /// Identifiers without an answer, and when they were first asked.
+    open: BTreeMap<u32, u64>,
 }
 
 impl Exchange {
+    fn ask(&mut self, id: u32, at: u64) {
+        if self.open.len() < OPEN {
+            self.open.entry(id).or_insert(at);
+        }
+    }
+
     /// Distinct questions without an answer.
     pub(in crate::diagnosis) fn unanswered(&self) -> u64 {
         self.open.len() as u64
@@ -82,9 +97,7 @@ impl Services {
             (false, 8) | (true, 128) => {
                 let exchange = self.echo.entry_or_forget((src, dst), Exchange::default);
                 exchange.asked.add(event.at.0, 1, journey.map(|id| id.0));
-                if exchange.open.len() < OPEN {
-                    exchange.open.insert(icmp.rest);
-                }
+                exchange.ask(icmp.rest, event.at.0);
             }
             (false, 0) | (true, 129) => {
                 if let Some(exchange) = self.echo.get_mut(&(dst, src)) {
@@ -119,12 +132,19 @@ impl Services {
         let exchange = self.dns.entry_or_forget(ends, Exchange::default);
         if !from_server {
             exchange.asked.add(at, 1, journey);
-            if exchange.open.len() < OPEN {
-                exchange.open.insert(id);
-            }
+            exchange.ask(id, at);
             return;
         }
-        exchange.open.remove(&id);
+        if let Some(asked) = exchange.open.remove(&id) {
+            let took = at.saturating_sub(asked);
+            exchange.slowest_ns = exchange.slowest_ns.max(took);
+            if took > SLOW_NS {
+                exchange.slow.add(at, 1, journey);
+            }
+        }
+        if first & 0x02 != 0 {
+            exchange.truncated.add(at, 1, journey);
+        }
         exchange.answered += 1;
         match second & 0x0f {
             SERVFAIL => exchange.failed.add(at, 1, journey),
@@ -142,9 +162,7 @@ impl Services {
         let exchange = self.dhcp.entry_or_forget(mac, Exchange::default);
         if !from_server {
             exchange.asked.add(at, 1, journey);
-            if exchange.open.len() < OPEN {
-                exchange.open.insert(id);
-            }
+            exchange.ask(id, at);
             return;
         }
         exchange.open.remove(&id);
