@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::Ns;
 use crate::manifest::ProbeStatus;
 
+pub use crate::firewall::{FilterChain, FilterRule, FirewallFact};
+
 /// One fact.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "fact", rename_all = "kebab-case")]
@@ -43,6 +45,8 @@ pub enum Fact {
     Notice(NoticeFact),
     /// A chain of firewall rules that function probes met.
     Chain(ChainFact),
+    /// Chains and rules of a namespace's packet filter.
+    Firewall(FirewallFact),
     /// How much of the traffic is recorded from here on.
     Sampling(SamplingFact),
     /// What the recorder signed so far.
@@ -489,6 +493,7 @@ impl Fact {
             Self::Clock(_) => "clock",
             Self::Notice(_) => "notice",
             Self::Chain(_) => "chain",
+            Self::Firewall(_) => "firewall",
             Self::Sampling(_) => "sampling",
             Self::Checkpoint(_) => "checkpoint",
             Self::Rules(_) => "rules",
@@ -506,6 +511,7 @@ impl Fact {
             Self::Routes(fact) => Some(fact.at),
             Self::Neighbours(fact) => Some(fact.at),
             Self::Counters(fact) => Some(fact.at),
+            Self::Firewall(fact) => Some(fact.at),
             Self::Loss(fact) => Some(fact.at),
             Self::Rules(fact) => Some(fact.at),
             Self::Verdicts(fact) => Some(fact.at),

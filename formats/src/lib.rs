@@ -9,6 +9,7 @@ pub mod archive;
 pub mod custody;
 pub mod event;
 pub mod fact;
+mod firewall;
 pub mod flow;
 pub mod function;
 pub mod guard;

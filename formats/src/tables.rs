@@ -4,9 +4,9 @@ use rustc_hash::FxHashMap;
 
 use crate::event::{DeviceId, SockId, StackId, SymbolId};
 use crate::fact::{
-    ChainFact, CountersFact, DeviceFact, EndFact, Fact, LossFact, NeighboursFact, NoticeFact,
-    RouteProbesFact, RoutesFact, RulesFact, SamplingFact, SocketFact, StackFact, SymbolFact,
-    SysctlsFact, TaskFact, VerdictsFact,
+    ChainFact, CountersFact, DeviceFact, EndFact, Fact, FirewallFact, LossFact, NeighboursFact,
+    NoticeFact, RouteProbesFact, RoutesFact, RulesFact, SamplingFact, SocketFact, StackFact,
+    SymbolFact, SysctlsFact, TaskFact, VerdictsFact,
 };
 
 /// The facts of a recording so far, by id. Sources emit facts; every consumer applies them here.
@@ -40,6 +40,8 @@ pub struct Tables {
     pub notices: Vec<NoticeFact>,
     /// Chains of firewall rules by number.
     pub chains: FxHashMap<u32, ChainFact>,
+    /// Packet filters, in order.
+    pub firewalls: Vec<FirewallFact>,
     /// How much was recorded from when on, in order; empty when all was.
     pub sampling: Vec<SamplingFact>,
     /// Rules that were in the kernel, in order.
@@ -72,6 +74,7 @@ impl Tables {
             Fact::Sysctls(f) => self.sysctls.push(f.clone()),
             Fact::Loss(f) => self.loss = Some(f.clone()),
             Fact::Notice(f) => self.notices.push(f.clone()),
+            Fact::Firewall(f) => self.firewalls.push(f.clone()),
             Fact::Chain(f) => drop(self.chains.insert(f.id, f.clone())),
             Fact::Sampling(f) => self.sampling.push(f.clone()),
             Fact::Rules(f) => self.rules.push(f.clone()),

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use psc_formats::Fact;
 use psc_formats::fact::{
-    ChainFact, ClockFact, CountersFact, DeviceFact, LossFact, NeighboursFact, ProbeFact,
-    RoutesFact, SamplingFact, SocketFact, StackFact, SymbolFact, SysctlsFact, TaskFact,
+    ChainFact, ClockFact, CountersFact, DeviceFact, FirewallFact, LossFact, NeighboursFact,
+    ProbeFact, RoutesFact, SamplingFact, SocketFact, StackFact, SymbolFact, SysctlsFact, TaskFact,
 };
 
 /// Sockets and tasks come and go without end; these many of each are carried, the least recently
@@ -28,6 +28,7 @@ pub(super) struct Carry {
     sysctls: BTreeMap<u32, SysctlsFact>,
     probes: BTreeMap<u16, ProbeFact>,
     chains: BTreeMap<u32, ChainFact>,
+    firewalls: BTreeMap<u32, FirewallFact>,
     sampling: Option<SamplingFact>,
     clock: Option<ClockFact>,
     loss: Option<LossFact>,
@@ -47,6 +48,7 @@ impl Carry {
             Fact::Routes(f) => drop(self.routes.insert(f.netns, f.clone())),
             Fact::Neighbours(f) => drop(self.neighbours.insert(f.netns, f.clone())),
             Fact::Counters(f) => drop(self.counters.insert(f.netns, f.clone())),
+            Fact::Firewall(f) => drop(self.firewalls.insert(f.netns, f.clone())),
             Fact::Sysctls(f) => drop(self.sysctls.insert(f.netns, f.clone())),
             Fact::Probe(f) => drop(self.probes.insert(f.id, f.clone())),
             Fact::Clock(f) => self.clock = Some(f.clone()),
@@ -77,6 +79,7 @@ impl Carry {
         facts.extend(self.sockets.values().cloned().map(Fact::Socket));
         facts.extend(self.routes.values().cloned().map(Fact::Routes));
         facts.extend(self.neighbours.values().cloned().map(Fact::Neighbours));
+        facts.extend(self.firewalls.values().cloned().map(Fact::Firewall));
         facts.extend(self.sysctls.values().cloned().map(Fact::Sysctls));
         facts.extend(self.counters.values().cloned().map(Fact::Counters));
         facts

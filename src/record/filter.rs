@@ -137,6 +137,7 @@ impl Chooser {
             | Fact::Clock(_)
             | Fact::Notice(_)
             | Fact::Chain(_)
+            | Fact::Firewall(_)
             | Fact::Sampling(_)
             | Fact::Checkpoint(_)
             | Fact::Rules(_)

@@ -6,6 +6,7 @@ mod devices;
 mod ethtool;
 pub(crate) mod namespaces;
 mod netlink;
+mod nftables;
 mod qdiscs;
 mod sockets;
 mod sysctls;
@@ -17,7 +18,7 @@ use std::net::IpAddr;
 
 use psc_formats::Fact;
 use psc_formats::fact::{
-    CountersFact, NeighboursFact, NoticeFact, RoutesFact, Severity, SysctlsFact,
+    CountersFact, FirewallFact, NeighboursFact, NoticeFact, RoutesFact, Severity, SysctlsFact,
 };
 use rustc_hash::FxHashMap;
 
@@ -38,6 +39,7 @@ struct Reading {
     tables: tables::LinkTables,
     counters: BTreeMap<String, u64>,
     sysctls: BTreeMap<String, String>,
+    firewall: FirewallFact,
     sockets: Vec<sockets::Found>,
 }
 
@@ -54,7 +56,9 @@ impl Reading {
             ethtool::read(device, &mut counters);
         }
         qdiscs::read(&tables.devices, &mut counters);
-        Ok(Self { at, tables, counters, sysctls: sysctls::read(), sockets: sockets::read() })
+        let firewall = nftables::read(&mut counters);
+        let (sysctls, sockets) = (sysctls::read(), sockets::read());
+        Ok(Self { at, tables, counters, sysctls, firewall, sockets })
     }
 
     /// `host`: with what is the whole host's and readable only from here.
@@ -76,6 +80,7 @@ pub(crate) struct Snapshots {
     routes: FxHashMap<u32, RoutesFact>,
     neighbours: FxHashMap<u32, NeighboursFact>,
     sysctls: FxHashMap<u32, SysctlsFact>,
+    firewalls: FxHashMap<u32, FirewallFact>,
     refused: FxHashMap<u32, String>,
 }
 
@@ -148,6 +153,15 @@ impl Snapshots {
         if self.sysctls.get(&netns) != Some(&sysctls) {
             facts.push(Fact::Sysctls(sysctls.clone()));
             self.sysctls.insert(netns, sysctls);
+        }
+        let firewall = FirewallFact { netns, ..reading.firewall };
+        let before = self.firewalls.get(&netns);
+        // Nothing to tell of a namespace without rules, unless it had some.
+        if before.is_some_and(|before| *before != firewall)
+            || before.is_none() && !firewall.chains.is_empty()
+        {
+            facts.push(Fact::Firewall(FirewallFact { at, ..firewall.clone() }));
+            self.firewalls.insert(netns, firewall);
         }
         facts.push(Fact::Counters(CountersFact { at, netns, values: reading.counters }));
 

@@ -120,6 +120,22 @@ pub(super) fn fact(fact: &mut Fact, mapping: &mut Mapping, changes: &mut Changes
             }
         }
         Fact::Notice(notice) => notice.text = text(&notice.text, mapping, changes),
+        // Names of chains are part of these names.
+        Fact::Counters(counters) => counters.values.retain(|name, _| !name.starts_with("nft.")),
+        Fact::Firewall(firewall) => {
+            let chains = firewall.chains.iter_mut().flat_map(|c| [&mut c.table, &mut c.name]);
+            let rules = firewall.rules.iter_mut().flat_map(|r| [&mut r.table, &mut r.chain]);
+            for part in chains.chain(rules) {
+                if !USUAL_CHAINS.contains(&part.as_str()) {
+                    *part = name("chain", part, mapping, changes);
+                }
+            }
+            for rule in &mut firewall.rules {
+                for condition in &mut rule.conditions {
+                    *condition = text(condition, mapping, changes);
+                }
+            }
+        }
         Fact::Chain(chain) => {
             for part in [&mut chain.table, &mut chain.chain] {
                 if !USUAL_CHAINS.contains(&part.as_str()) {
@@ -161,7 +177,6 @@ pub(super) fn fact(fact: &mut Fact, mapping: &mut Mapping, changes: &mut Changes
         Fact::Unknown => return false,
         Fact::Symbol(_)
         | Fact::Stack(_)
-        | Fact::Counters(_)
         | Fact::Loss(_)
         | Fact::Probe(_)
         | Fact::Clock(_)

@@ -38,6 +38,11 @@ impl Space<'_> {
         self.deltas.get(counter).unwrap_or(0)
     }
 
+    /// The rise of a counter, when it was read at both ends.
+    pub(super) fn counted(&self, counter: &str) -> Option<u64> {
+        self.deltas.get(counter)
+    }
+
     /// Counters that rose and whose name begins and ends so: (name, rise).
     pub(super) fn rises(&self, prefix: &str, suffix: &str) -> Vec<(String, u64)> {
         self.deltas.rises(prefix, suffix)

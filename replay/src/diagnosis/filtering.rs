@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use psc_formats::manifest::Layer;
 
-use super::case::{Case, counted, were};
+use super::case::{Case, counted, service, were};
 use super::rule::{DropRule, Find, Found, Rule, Sure};
 use super::seen::{Drop, Hook, Kind, Times};
 
@@ -341,9 +341,25 @@ fn firewall(case: &mut Case<'_>, wanted: bool) -> Vec<Found> {
         } else {
             format!("the netfilter hook {family}{}", hook.name())
         };
-        let services = if discovery { "" } else { " ({service})" };
-        found.title = case
-            .fill(&format!("{count} {what} at {hook_text} of namespace {name}{services}."), &drops);
+        // Answers are known by who gave them.
+        let answers = !discovery && drops.iter().all(|drop| drop.kind == Kind::Reply);
+        let services = match drops[0].flows.most(1).first() {
+            _ if discovery => String::new(),
+            Some((flow, _)) if answers => {
+                format!(" (answers of {})", service(flow.protocol, flow.src, flow.sport))
+            }
+            _ => " ({service})".to_owned(),
+        };
+        let culprit = super::rulesets::culprit(case, netns, hook, &drops);
+        let by = culprit
+            .as_ref()
+            .filter(|culprit| !culprit.name.is_empty())
+            .map_or(String::new(), |culprit| format!(" by {}", culprit.name));
+        found.title = case.fill(
+            &format!("{count} {what} at {hook_text} of namespace {name}{by}{services}."),
+            &drops,
+        );
+        found.evidence.extend(culprit.into_iter().flat_map(|culprit| culprit.evidence));
         found.advice = format!(
             "`ip netns exec {name} nft -a list ruleset` (or iptables-save -c): the rule or policy at that \
              hook; `nft add rule ... meta nftrace set 1` with `nft monitor trace` names it."

@@ -19,6 +19,7 @@ mod queueing;
 mod routers;
 mod routing;
 mod rule;
+mod rulesets;
 mod seen;
 mod services;
 mod sizes;

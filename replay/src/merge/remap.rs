@@ -257,6 +257,7 @@ impl Remap {
             Fact::Routes(f) => (f.netns, f.at) = (self.netns(f.netns), self.time(f.at)),
             Fact::Neighbours(f) => (f.netns, f.at) = (self.netns(f.netns), self.time(f.at)),
             Fact::Counters(f) => (f.netns, f.at) = (self.netns(f.netns), self.time(f.at)),
+            Fact::Firewall(f) => (f.netns, f.at) = (self.netns(f.netns), self.time(f.at)),
             Fact::Sysctls(f) => f.netns = self.netns(f.netns),
             Fact::Chain(f) => f.id = f.id.saturating_add(self.base.chains),
             Fact::Probe(f) => {
