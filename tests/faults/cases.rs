@@ -7,6 +7,8 @@ mod bpf;
 mod net;
 #[path = "scenes.rs"]
 mod scenes;
+#[path = "subtle.rs"]
+mod subtle;
 
 use std::net::{Ipv4Addr, Ipv6Addr, TcpStream, UdpSocket};
 use std::time::Duration;
@@ -51,8 +53,13 @@ const AT_ONCE: Duration = Duration::ZERO;
 const SERVER6: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 2);
 const FAR6: Ipv6Addr = Ipv6Addr::new(0xfd78, 0, 0, 0, 0, 0, 0, 2);
 
+/// Every fault of the campaign.
+pub fn all() -> impl Iterator<Item = &'static Case> {
+    CASES.iter().chain(subtle::CASES)
+}
+
 #[rustfmt::skip]
-pub const CASES: &[Case] = &[
+const CASES: &[Case] = &[
     Case {
         name: "closed-port", made_by: "connect() to a port without listener", cause: "no-listener",
         place: &["tcp 10.77.0.2:80", "namespace s"], also: &[], twin: "the same with a listener", net: Wire, fault: none,
@@ -120,19 +127,19 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "firewall-input", made_by: "nft input hook: tcp dport 80 drop", cause: "firewall-drop",
-        place: &["hook input", "namespace s", "10.77.0.2:80"], also: &[], twin: "no rule", net: Wire,
+        place: &["hook input", "namespace s", "by rule 2 of inet t c", "10.77.0.2:80"], also: &[], twin: "no rule", net: Wire,
         fault: |net| nft(&net.s, "add table inet t; add chain inet t c { type filter hook input priority 0; }; add rule inet t c tcp dport 80 drop"),
         traffic: three_requests,
     },
     Case {
         name: "firewall-policy", made_by: "nft input hook with policy drop", cause: "firewall-drop",
-        place: &["hook input", "namespace s", "udp 10.77.0.2:9"], also: &[], twin: "no rule", net: Wire,
+        place: &["hook input", "namespace s", "by the policy of inet t c", "udp 10.77.0.2:9"], also: &[], twin: "no rule", net: Wire,
         fault: |net| nft(&net.s, "add table inet t; add chain inet t c { type filter hook input priority 0; policy drop; }; add rule inet t c meta l4proto { icmp, ipv6-icmp } accept"),
         traffic: ten_datagrams,
     },
     Case {
         name: "firewall-reject", made_by: "nft input hook: tcp dport 80 reject", cause: "firewall-reject",
-        place: &["hook input", "namespace s", "10.77.0.2:80"], also: &[], twin: "no rule", net: Wire,
+        place: &["hook input", "namespace s", "by rule 2 of inet t c", "10.77.0.2:80"], also: &[], twin: "no rule", net: Wire,
         fault: |net| nft(&net.s, "add table inet t; add chain inet t c { type filter hook input priority 0; }; add rule inet t c tcp dport 80 reject with tcp reset"),
         traffic: three_requests,
     },
@@ -461,10 +468,10 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "dns-silent", made_by: "a name server that does not answer", cause: "dns-no-answer",
-        place: &["10.77.0.2", "10.77.0.1"], also: &[], twin: "one that answers NXDOMAIN", net: Wire, fault: none,
+        place: &["10.77.0.2", "10.77.0.1"], also: &[], twin: "one that answers", net: Wire, fault: none,
         traffic: |net, faulty| {
             let silent = faulty.then(|| net.s.run(|| UdpSocket::bind((SERVER, 53)).expect("bind")));
-            let server = (!faulty).then(|| dns(&net.s, (SERVER, 53), 3));
+            let server = (!faulty).then(|| dns(&net.s, (SERVER, 53), 0));
             resolve(&net.c, SERVER, 4);
             drop((silent, server));
         },

@@ -21,6 +21,8 @@ pub enum Kind {
     Wire,
     /// `c` 10.77.0.1, router `r`, `s` 10.78.0.2 and 10.99.0.2.
     Routed,
+    /// `c` 10.77.0.1 and `s` 10.77.0.2 on ports `p0` and `p1` of bridge `br0` in `r`.
+    Bridged,
 }
 
 /// The hosts.
@@ -28,6 +30,7 @@ pub struct Net {
     pub c: Host,
     pub s: Host,
     r: Option<Host>,
+    kind: Kind,
 }
 
 impl Net {
@@ -35,7 +38,18 @@ impl Net {
         match kind {
             Kind::Wire => {
                 let Pair { client, server } = Pair::new();
-                Self { c: client, s: server, r: None }
+                Self { kind, c: client, s: server, r: None }
+            }
+            Kind::Bridged => {
+                let (c, r, s) = (Host::new("c"), Host::new("r"), Host::new("s"));
+                r.ip(&["link", "add", "br0", "type", "bridge"]);
+                join((&c, "c0", &["10.77.0.1/24", "fd77::1/64"]), (&r, "p0", &[]));
+                join((&s, "s0", &["10.77.0.2/24", "fd77::2/64"]), (&r, "p1", &[]));
+                for device in ["p0", "p1"] {
+                    r.ip(&["link", "set", device, "master", "br0"]);
+                }
+                r.ip(&["link", "set", "br0", "up"]);
+                Self { kind, c, s, r: Some(r) }
             }
             Kind::Routed => {
                 let (c, r, s) = (Host::new("c"), Host::new("r"), Host::new("s"));
@@ -57,14 +71,14 @@ impl Net {
                 r.ip(&["route", "add", "10.99.0.0/24", "via", "10.78.0.2"]);
                 r.sysctl("net.ipv4.ip_forward", "1");
                 r.sysctl("net.ipv6.conf.all.forwarding", "1");
-                Self { c, s, r: Some(r) }
+                Self { kind, c, s, r: Some(r) }
             }
         }
     }
 
-    /// The router.
+    /// The router, or the host of the bridge.
     pub fn r(&self) -> &Host {
-        self.r.as_ref().expect("a routed case")
+        self.r.as_ref().expect("a case with a host between")
     }
 
     pub fn hosts(&self) -> Vec<&Host> {
@@ -73,8 +87,11 @@ impl Net {
 
     /// Neighbours know each other, so that asking for them is part of no case.
     pub fn settle(&self) {
-        let (v4, v6) =
-            if self.r.is_some() { ("10.78.0.2", "fd78::2") } else { ("10.77.0.2", "fd77::2") };
+        let (v4, v6) = if matches!(self.kind, Kind::Routed) {
+            ("10.78.0.2", "fd78::2")
+        } else {
+            ("10.77.0.2", "fd77::2")
+        };
         self.c.sh(&["ping", "-c1", "-q", v4]);
         self.c.sh(&["ping", "-c1", "-q", v6]);
     }

@@ -57,6 +57,28 @@ pub fn tcp(
     t
 }
 
+/// A TCP segment with PSH and ACK, its sequence and acknowledgement numbers, and a timestamp (RFC 7323).
+pub fn stamped(
+    ends: (Ipv4Addr, u16, Ipv4Addr, u16),
+    (seq, ack): (u32, u32),
+    clock: u32,
+    payload: &[u8],
+) -> Vec<u8> {
+    let (src, sport, dst, dport) = ends;
+    let mut t = Vec::new();
+    t.extend(sport.to_be_bytes());
+    t.extend(dport.to_be_bytes());
+    t.extend(seq.to_be_bytes());
+    t.extend(ack.to_be_bytes());
+    t.extend([8 << 4, 0x18, 0xfa, 0xf0, 0, 0, 0, 0]);
+    t.extend([1, 1, 8, 10]);
+    t.extend(clock.to_be_bytes());
+    t.extend([0; 4]);
+    t.extend(payload);
+    seal(src, dst, 6, &mut t, 16, 0);
+    t
+}
+
 /// A UDP datagram with a right checksum.
 pub fn udp(ends: (Ipv4Addr, u16, Ipv4Addr, u16), payload: &[u8]) -> Vec<u8> {
     let (src, sport, dst, dport) = ends;

@@ -26,7 +26,7 @@ pub(super) const RULES: &[Rule] = &[
         id: "abortive-close",
         layer: Layer::Socket,
         severity: "medium",
-        looks_at: "resets sent by the serving end for TCP_STATE, TCP_DISCONNECT_WITH_DATA or TCP_ABORT_ON_* before it answered anything",
+        looks_at: "resets sent by the serving end for TCP_STATE, TCP_DISCONNECT_WITH_DATA or TCP_ABORT_ON_LINGER before it answered anything",
         cause: "the serving application resets connections instead of answering (SO_LINGER of 0, or it was ended)",
         silent_on: "servers that reset after their answer, clients that reset",
         references: &["socket(7) SO_LINGER", "net/ipv4/tcp.c __tcp_close, tcp_disconnect"],
@@ -112,7 +112,7 @@ fn abortive(case: &mut Case<'_>) -> Vec<Found> {
         let Some(connection) = case.seen.connections.get(reset.tuple) else { continue };
         let serves =
             (reset.tuple.src, reset.tuple.sport) == (connection.tuple.dst, connection.tuple.dport);
-        if !["TCP_STATE", "DISCONNECT_WITH_DATA", "ABORT_ON_CLOSE", "ABORT_ON_LINGER"]
+        if !["TCP_STATE", "DISCONNECT_WITH_DATA", "ABORT_ON_LINGER"]
             .iter()
             .any(|r| reason.contains(r))
             || !serves

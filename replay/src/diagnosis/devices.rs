@@ -316,6 +316,10 @@ fn peer_gone(case: &mut Case<'_>) -> Vec<Found> {
     for group in case.by_place(&drops) {
         let meant = group.iter().any(|drop| {
             drop.flows.most(1).iter().any(|(flow, _)| !super::seen::is_group(flow.dst))
+                // Somebody there asks for a neighbour, to send to it.
+                || drop.sample.is_some_and(|headers| {
+                    matches!(headers.network, psc_formats::packet::Network::Arp(_))
+                })
                 // Dropped before its bytes were read: a socket's own packet is no chatter.
                 || case.tables.sockets.get(&drop.sock).is_some_and(|socket| socket.remote.is_some())
         });

@@ -180,3 +180,51 @@ fn a_sender_that_is_told_nothing_of_its_second_syn_ack_is_no_half_open_connectio
     arrives(&mut feed, &mut diagnosis, 6, &data, true);
     assert_eq!(ids(&conclude(&diagnosis, &feed, 100)), ["half-open"]);
 }
+
+/// Causes that need the whole host, or a table of thousands, to be made live: a drop, and the counters
+/// with it. Without the counter that tells them, or without the drop, they are something else.
+#[test]
+fn causes_of_the_whole_host_are_told_by_drop_and_counter() {
+    #[rustfmt::skip]
+    let cases: &[(&str, &str, &str, &[(&str, u64)], &[&str])] = &[
+        // name, drop reason, function, rises, found
+        ("conntrack full",    "NETFILTER_DROP",  "nf_hook_slow",      &[("conntrack.drop", 2)],            &["conntrack-full"]),
+        ("a rule, no full table", "NETFILTER_DROP", "nf_hook_slow",   &[("conntrack.drop", 0)],            &["firewall-drop"]),
+        ("a rule beside a full table", "NETFILTER_DROP", "nft_do_chain", &[("conntrack.drop", 2)],         &["firewall-drop"]),
+        ("neighbour table",   "NEIGH_CREATEFAIL", "neigh_xmit",       &[],                                 &["neighbour-table-full"]),
+        ("backlog",           "CPU_BACKLOG",     "enqueue_to_backlog", &[("softnet.0.dropped", 2)],        &["backlog-full"]),
+        ("backlog unseen",    "",                "",                  &[("softnet.0.dropped", 2)],         &["backlog-full"]),
+        ("memory",            "PROTO_MEM",       "__udp_enqueue_schedule_skb", &[("UdpMemErrors", 2)],     &["protocol-memory"]),
+        ("orphans",           "",                "",                  &[("TcpExtTCPAbortOnMemory", 3)],    &["protocol-memory"]),
+        ("squeezed",          "",                "",                  &[("softnet.0.time_squeeze", 50), ("softnet.0.processed", 4_000)], &["softirq-budget"]),
+        ("squeezed at times", "",                "",                  &[("softnet.0.time_squeeze", 50), ("softnet.0.processed", 900_000)], &[]),
+        ("PAWS",              "TCP_RFC7323_PAWS", "tcp_validate_incoming", &[("TcpExtPAWSEstab", 2)],      &["old-timestamp"]),
+        ("an old ACK",        "TCP_RFC7323_PAWS_ACK", "tcp_validate_incoming", &[("TcpExtPAWSOldAck", 2)], &[]),
+        ("nothing",           "",                "",                  &[("conntrack.drop", 0)],            &[]),
+    ];
+    for (name, reason, function, rises, expected) in cases {
+        let (mut feed, mut diagnosis) = (feed(rises), Diagnosis::new());
+        feed.manifest.drop_reasons.insert(9, (*reason).to_owned());
+        feed.tables.apply(&Fact::Symbol(SymbolFact {
+            id: 8,
+            name: (*function).to_owned(),
+            ..SymbolFact::default()
+        }));
+        if !reason.is_empty() {
+            for at in 1..=3 {
+                let headers = sample::tcp("10.0.0.1:9", "10.0.0.2:80", ACK, at as u32, 1, 4);
+                let event = sample::event(at, EventKind::Receive {}).device(1).len(60);
+                let id = feed.step(&mut diagnosis, event.clone(), &headers, true);
+                let (reason, location) = (9, SymbolId(8));
+                let free = sample::event(at + 9, EventKind::Free { reason, location });
+                let steps = vec![event.into(), free.device(1).len(60).into()];
+                let mut journey = sample::journey(id, steps);
+                journey.headers.push((0, headers));
+                journey.outcome = Outcome::Dropped { reason, location };
+                feed.close(&mut diagnosis, &journey);
+            }
+        }
+        let found = conclude(&diagnosis, &feed, 2_000_000_000);
+        assert_eq!(ids(&found), *expected, "{name}");
+    }
+}

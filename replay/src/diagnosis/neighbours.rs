@@ -89,7 +89,8 @@ fn in_vain<'a>(case: &Case<'a>) -> Vec<(IpAddr, &'a Ask)> {
         .into_iter()
         .filter(|(_, ask)| {
             let probing = ask.by.is_some_and(|by| by.is_unspecified());
-            !probing && (ask.unanswered >= TRIES || ask.failed && ask.unanswered > 0)
+            let seen = !case.is_capture() || case.seen.link.is_seen_whole(ask.prober);
+            seen && !probing && (ask.unanswered >= TRIES || ask.failed && ask.unanswered > 0)
         })
         .map(|(ip, ask)| (*ip, ask))
         .collect()

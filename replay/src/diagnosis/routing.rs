@@ -318,7 +318,11 @@ fn in_transit(case: &mut Case<'_>) -> Vec<Found> {
             &group,
         );
         found.targets.extend(flows.first().map(|(flow, _)| flow.dst.to_string()));
-        if answer.is_none() {
+        let named = found
+            .evidence
+            .iter()
+            .any(|line| line.contains(&format!(" {kind} ")) && line.starts_with("Namespace"));
+        if answer.is_none() && !named {
             found.sure = Sure::Medium("its silence alone tells its kind".to_owned());
         }
         for (flow, _) in flows {

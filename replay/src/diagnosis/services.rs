@@ -71,7 +71,7 @@ pub(super) const RULES: &[Rule] = &[
         severity: "high",
         looks_at: "DHCP DISCOVER and REQUEST without OFFER, ACK or NAK; NAK",
         cause: "no DHCP server answers, or it refuses",
-        silent_on: "exchanges that end with ACK",
+        silent_on: "exchanges that end with ACK; captures that see of the client only what it sends to all",
         references: &["RFC 2131"],
         find: Find::Own(dhcp),
     },
@@ -275,7 +275,8 @@ fn dhcp(case: &mut Case<'_>) -> Vec<Found> {
     let mut all = Vec::new();
     for (client, exchange) in case.seen.services.dhcp_exchanges() {
         let Exchange { asked, answered, refused, .. } = exchange;
-        let silent = *answered == 0 && asked.count >= SILENT;
+        let seen = !case.is_capture() || case.seen.link.is_seen_whole(*client);
+        let silent = *answered == 0 && asked.count >= SILENT && seen;
         if !silent && refused.count == 0 {
             continue;
         }

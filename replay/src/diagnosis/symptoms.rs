@@ -185,6 +185,7 @@ fn unreachable(case: &mut Case<'_>) -> Vec<Found> {
 fn syn_unanswered(case: &mut Case<'_>) -> Vec<Found> {
     const SCAN: usize = 8;
     let mut rows: BTreeMap<SocketAddr, (Times, u64)> = BTreeMap::new();
+    let mut clients: BTreeMap<IpAddr, std::collections::BTreeSet<SocketAddr>> = BTreeMap::new();
     let mut ports: BTreeMap<IpAddr, std::collections::BTreeSet<u16>> = BTreeMap::new();
     for connection in case.connections() {
         let answered = connection.syn_ack || connection.sides[1].packets > 0;
@@ -198,6 +199,7 @@ fn syn_unanswered(case: &mut Case<'_>) -> Vec<Found> {
         if !gave_up || case.is_explained(connection.tuple) || connection.drops > 0 {
             continue;
         }
+        clients.entry(connection.tuple.src).or_default().insert(connection.server());
         let row = rows.entry(connection.server()).or_default();
         row.0.merge(&connection.times);
         row.1 += 1;
@@ -209,6 +211,35 @@ fn syn_unanswered(case: &mut Case<'_>) -> Vec<Found> {
         }
     }
     let mut all = Vec::new();
+    // One client that tries many hosts in vain is one finding: it is cut off, or its list is old.
+    for (client, servers) in clients.into_iter().filter(|(_, servers)| servers.len() >= SCAN) {
+        let (mut times, mut attempts) = (Times::default(), 0);
+        for server in &servers {
+            if let Some((seen, count)) = rows.remove(server) {
+                times.merge(&seen);
+                attempts += count;
+            }
+        }
+        let names: Vec<String> = servers.iter().take(3).map(SocketAddr::to_string).collect();
+        all.push(Found {
+            title: format!(
+                "{} services do not answer {} of {client}: {}, ...",
+                servers.len(),
+                counted(attempts, "connection attempt"),
+                names.join(", ")
+            ),
+            evidence: vec![format!("{} of SYNs without SYN-ACK, RST or ICMP error.", counted(attempts, "attempt"))],
+            effect: "not observable: who discards them is outside of what was seen.".to_owned(),
+            advice: format!(
+                "Is {client} cut off (a filter on its way out, a route), or are its peers gone (an old list, a sweep)? \
+                 `psc guard detect` knows scans."
+            ),
+            targets: std::iter::once(client.to_string()).chain(names).collect(),
+            times,
+            sure: Sure::Medium("the silence is certain, its cause is not".to_owned()),
+            ..Found::default()
+        });
+    }
     for (server, (times, attempts)) in rows {
         if ports.get(&server.ip()).is_some_and(|ports| ports.len() >= SCAN) {
             continue;

@@ -35,7 +35,7 @@ pub(in crate::diagnosis) struct Ask {
     /// Devices that received one.
     pub(in crate::diagnosis) reached: BTreeSet<DeviceId>,
     probing: bool,
-    prober: [u8; 6],
+    pub(in crate::diagnosis) prober: [u8; 6],
 }
 
 /// Link-layer addresses that claimed one network address.
@@ -64,6 +64,9 @@ pub(in crate::diagnosis) struct Link {
     routers: Bounded<DeviceId, Routers>,
     /// Journeys of requests, and whom they ask for.
     asking: Bounded<u64, IpAddr>,
+    /// Link-layer addresses with frames to or from one other.
+    spoken: Bounded<[u8; 6], ()>,
+    latest: [[u8; 6]; 2],
 }
 
 impl Default for Link {
@@ -73,6 +76,8 @@ impl Default for Link {
             claims: Bounded::new(KEYS),
             routers: Bounded::new(KEYS),
             asking: Bounded::new(KEYS),
+            spoken: Bounded::new(KEYS),
+            latest: [[0; 6]; 2],
         }
     }
 }
@@ -87,6 +92,7 @@ impl Link {
     ) {
         let at = event.at.0;
         let journey = journey.map(|id| id.0);
+        self.speaks(headers);
         match headers.network {
             Network::Arp(arp) => {
                 let (sender, target) = (IpAddr::from(arp.sender), IpAddr::from(arp.target));
@@ -136,6 +142,23 @@ impl Link {
             }
             Network::V4(_) | Network::None => {}
         }
+    }
+
+    fn speaks(&mut self, headers: &Headers) {
+        let Some(ethernet) = headers.ethernet else { return };
+        let ends = [ethernet.src, ethernet.dst];
+        if ethernet.dst[0] & 1 == 0 && ends != self.latest {
+            self.latest = ends;
+            for end in ends {
+                self.spoken.entry_or_forget(end, || ());
+            }
+        }
+    }
+
+    /// Whether frames between this station and one other came by: of others a capture sees only what they
+    /// send to all, and never the answers.
+    pub(in crate::diagnosis) fn is_seen_whole(&self, mac: [u8; 6]) -> bool {
+        self.spoken.get(&mac).is_some()
     }
 
     fn ask(

@@ -38,6 +38,8 @@ struct Flow {
     lone: Option<(u64, u32)>,
     /// Its acknowledgement came late and without data: when, and how long it took.
     late: Option<(u64, u64)>,
+    /// What an acknowledgement takes without being held back: the handshake's share of it.
+    path_ns: Option<u64>,
     /// Data that left with such an acknowledgement: how often, and the time lost.
     held: u32,
     held_ns: u64,
@@ -52,6 +54,8 @@ pub(in crate::diagnosis) struct Pace {
     /// When the originator's SYN came by, and how long the answer took.
     syn_at: Option<u64>,
     pub(in crate::diagnosis) handshake_ns: Option<u64>,
+    /// When the answer came by, until it is acknowledged.
+    answered_at: Option<u64>,
     /// The originator's data that waits for an answer: when the last of it came by.
     asked: Option<u64>,
     /// Answers to it.
@@ -83,7 +87,9 @@ impl Pace {
             if from == 0 {
                 self.syn_at = Some(at);
             } else if let Some(sent) = self.syn_at {
-                self.handshake_ns.get_or_insert(at.saturating_sub(sent));
+                let took = *self.handshake_ns.get_or_insert(at.saturating_sub(sent));
+                self.flows[0].path_ns.get_or_insert(took);
+                self.answered_at = Some(at);
             }
             return;
         }
@@ -111,6 +117,11 @@ impl Pace {
             _ => 0,
         };
         let window = u32::from(tcp.window) << shift;
+        if from == 0
+            && let Some(answered) = self.answered_at.take()
+        {
+            self.flows[1].path_ns.get_or_insert(at.saturating_sub(answered));
+        }
         let other = &mut self.flows[1 - from];
         other.window = other.window.max(window);
         let edge = tcp.ack.wrapping_add(window);
@@ -123,7 +134,8 @@ impl Pace {
         match other.lone {
             Some((left, end)) if !after(end, tcp.ack) => {
                 let took = at.saturating_sub(left);
-                other.late = (len == 0 && DELAYED_NS.contains(&took)).then_some((at, took));
+                let held = took.saturating_sub(other.path_ns.unwrap_or(0));
+                other.late = (len == 0 && DELAYED_NS.contains(&held)).then_some((at, took));
                 other.lone = None;
             }
             _ => {}
@@ -200,6 +212,11 @@ mod tests {
     type Packet = (u64, usize, u32, u32, u32, u16);
 
     fn run(packets: &[Packet], scale: Option<u8>) -> Pace {
+        run_over(1, packets, scale)
+    }
+
+    /// Over a path that takes so many milliseconds there and back.
+    fn run_over(path: u64, packets: &[Packet], scale: Option<u8>) -> Pace {
         let mut pace = Pace::default();
         let mut one = |at: u64, from: usize, seq, ack, len, window, flags| {
             let options = TcpOptions { window_scale: scale, ..TcpOptions::default() };
@@ -211,7 +228,7 @@ mod tests {
             pace.packet(from, at * MS, &headers, &tcp);
         };
         one(0, 0, 0, 0, 0, 65535, SYN);
-        one(1, 1, 0, 1, 0, 65535, SYN | 0x10);
+        one(path, 1, 0, 1, 0, 65535, SYN | 0x10);
         for &(at, from, seq, ack, len, window) in packets {
             one(at, from, seq, ack, len, window, 0x10);
         }
@@ -236,6 +253,15 @@ mod tests {
             assert_eq!(pace.held(0).0, *held, "{name}: held");
             assert_eq!(pace.filled(0).0, *filled, "{name}: filled");
             assert_eq!(pace.slow, *slow, "{name}: slow");
+        }
+    }
+
+    #[test]
+    fn what_the_path_takes_is_no_delay_of_the_acknowledgement() {
+        let packets =
+            [(100, 0, 1, 1, 100, 500), (150, 1, 1, 101, 0, 500), (150, 0, 101, 1, 100, 500)];
+        for (path, held) in [(1, 1), (15, 1), (45, 0)] {
+            assert_eq!(run_over(path, &packets, Some(7)).held(0).0, held, "{path} ms");
         }
     }
 
