@@ -17,7 +17,7 @@ use crate::view::detect::{DetectView, Finding};
 
 use super::attempt::{Attempts, Change};
 use super::conversation::Conversations;
-use super::{arp, industrial, link, network, port_scan, syn_flood, transport};
+use super::{arp, industrial, link, network, port_scan, service, syn_flood, transport};
 
 /// What a detector is.
 #[derive(Clone, Copy, Debug)]
@@ -226,6 +226,7 @@ impl Detectors {
         all.push(Box::new(port_scan::PortScan::default()));
         all.push(Box::new(syn_flood::SynFlood::default()));
         all.extend(transport::detectors());
+        all.extend(service::detectors());
         all.push(Box::new(industrial::Industrial::against(baseline)));
         Self::of(all)
     }

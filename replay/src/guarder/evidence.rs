@@ -126,6 +126,12 @@ pub(super) fn listed(names: impl ExactSizeIterator<Item = String>, limit: usize)
     list.join(", ")
 }
 
+/// FNV-1a, to remember that bytes were seen without keeping them.
+pub(super) fn hash(bytes: &[u8]) -> u64 {
+    let step = |hash: u64, b: &u8| (hash ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3);
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, step)
+}
+
 pub(super) fn counted(n: u64, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }

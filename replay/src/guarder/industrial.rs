@@ -124,7 +124,7 @@ fn line(protocol: Protocol, code: u16, function: &Function) -> String {
         "{} {code:#04x} ({}): {}{at}{refused}.",
         protocol.name(),
         function.name,
-        counted(function.asked.packets, "request")
+        counted(function.told.packets, "request")
     )
 }
 
@@ -135,7 +135,7 @@ impl Conclude<'_> {
         let mut refused = 0;
         for (code, function) in &self.talk.functions {
             if wanted(*code, function) {
-                seen.merge(&function.asked);
+                seen.merge(&function.told);
                 refused += function.refused;
                 if lines.len() < 12 {
                     lines.push(line(self.ends.protocol, *code, function));

@@ -15,6 +15,7 @@ mod port_scan;
 pub mod rules;
 #[cfg(test)]
 mod scene;
+mod service;
 pub mod suggest;
 mod syn_flood;
 mod transport;

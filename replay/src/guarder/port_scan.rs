@@ -9,7 +9,8 @@
 //!
 //! **Silent on**: clients with many connections to few ports, health checks, a NAT address with many
 //! users (their attempts succeed), a client that keeps trying a dead service (one port of one host),
-//! and UDP traceroute (ports 33434 to 33534, RFC 8029 section 4.3 and common practice).
+//! and UDP traceroute (ports 33434 to 33534, RFC 8029 section 4.3 and common practice). Associations of SCTP
+//! are judged like datagrams: silence counts where others were refused.
 //!
 //! A peer-to-peer client whose list of peers is stale can look like a scan of many hosts.
 
@@ -53,6 +54,7 @@ const TRACEROUTE: std::ops::RangeInclusive<u16> = 33434..=33534;
 
 const UDP: u8 = 17;
 const TCP: u8 = 6;
+const SCTP: u8 = 132;
 const PSH_URG: u16 = 0x08 | 0x20;
 
 /// How an attempt failed, or that it did not.
@@ -152,6 +154,13 @@ impl<T: Ord + Copy> Attempts<T> {
         }
     }
 
+    /// Asked without the watch that [`Change`] keeps: quiet until something comes back.
+    fn asked(&mut self, at: u64, target: T, packet: &Packet<'_>) {
+        self.tried += 1;
+        self.exemplars.add(packet.journey);
+        self.end(at, target, Result::Quiet);
+    }
+
     fn end(&mut self, at: u64, target: T, result: Result) {
         self.last = self.last.max(at);
         let distinct = match result {
@@ -233,6 +242,35 @@ impl PortScan {
         tell(Tell::Port(attempts));
     }
 
+    /// SCTP: the first chunk says what a packet is (RFC 9260 section 3.2).
+    fn chunk(&mut self, packet: &Packet<'_>, sport: u16, dport: u16) {
+        const COMMON_HEADER: usize = 12;
+        let first = usize::from(packet.headers.transport_offset) + COMMON_HEADER;
+        let (Some(chunk), Some((src, dst))) = (packet.bytes.get(first), packet.headers.addresses())
+        else {
+            return;
+        };
+        let at = packet.at;
+        match chunk {
+            // INIT, and COOKIE ECHO, which a scan sends without a cookie.
+            1 | 10
+                if packet
+                    .headers
+                    .tuple()
+                    .is_some_and(|tuple| packet.flows.get(&tuple).is_none()) =>
+            {
+                self.both(src, (dst, SCTP, dport), at, |tell| match tell {
+                    Tell::Host(attempts) => attempts.asked(at, (SCTP, dport), packet),
+                    Tell::Port(attempts) => attempts.asked(at, dst, packet),
+                });
+            }
+            // INIT ACK, ABORT.
+            2 => self.ended(dst, SocketAddr::new(src, sport), SCTP, at, Result::Open),
+            6 => self.ended(dst, SocketAddr::new(src, sport), SCTP, at, Result::Refused),
+            _ => {}
+        }
+    }
+
     fn ended(&mut self, source: IpAddr, target: SocketAddr, protocol: u8, at: u64, result: Result) {
         let (host, port) = (target.ip(), target.port());
         self.both(source, (host, protocol, port), at, |tell| match tell {
@@ -302,6 +340,9 @@ impl Detector for PortScan {
                     let target = SocketAddr::new(host, tcp.dport);
                     self.ended(source, target, TCP, at, Result::Stealth);
                 }
+            }
+            Transport::Ports(sport, dport) if headers.protocol() == Some(SCTP) => {
+                self.chunk(packet, *sport, *dport);
             }
             Transport::Icmp(_) | Transport::Udp(_) | Transport::Ports(..) | Transport::None => {}
         }

@@ -29,11 +29,26 @@ fn function(code: u8) -> (&'static str, Effect) {
         23 => ("read and write registers", Effect::Write),
         24 => ("read queue", Effect::Read),
         43 => ("encapsulated transport", Effect::Upkeep),
-        // Programming of Schneider (126, UMAS 90) and GE, Honeywell and others (125).
-        90 | 125 | 126 => ("vendor programming", Effect::Control),
+        // Schneider's UMAS has its own functions inside, see `umas`.
+        90 => ("UMAS", Effect::Upkeep),
+        // Programming of Schneider (126) and GE, Honeywell and others (125).
+        125 | 126 => ("vendor programming", Effect::Control),
         // User-defined by the specification, section 5.
         65..=72 | 100..=110 => ("user-defined", Effect::Read),
         _ => ("undefined", Effect::Illegal),
+    }
+}
+
+/// What follows function 90 and the session's byte, as published analyses of the protocol name it.
+fn umas(code: u8) -> (&'static str, Effect) {
+    match code {
+        0x10 | 0x11 => ("UMAS reservation", Effect::Upkeep),
+        0x23 | 0x25 | 0x29 | 0x71 => ("UMAS write", Effect::Write),
+        0x30..=0x32 => ("UMAS upload", Effect::Read),
+        0x33..=0x36 => ("UMAS download", Effect::Control),
+        0x40 => ("UMAS start", Effect::Control),
+        0x41 => ("UMAS stop", Effect::Control),
+        _ => ("UMAS", Effect::Upkeep),
     }
 }
 
@@ -52,6 +67,12 @@ pub(super) fn parse(role: Role, bytes: &[u8]) -> Step {
     let Some(frame) = bytes.get(..whole) else { return Step::More };
     let code = frame[HEADER];
     let (mut name, mut effect) = function(code & 0x7f);
+    if code == 90
+        && role == Role::Request
+        && let Some(inner) = frame.get(HEADER + 2)
+    {
+        (name, effect) = umas(*inner);
+    }
     let mut message = Message {
         role,
         function: u16::from(code & 0x7f),

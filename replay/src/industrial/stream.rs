@@ -71,6 +71,10 @@ impl Streams {
                 // A datagram cut by the snap length is not wrong.
                 let whole = payload.len() as u32 >= headers.payload_len;
                 let mut rest = payload;
+                // Any client may be given one of these ports: only who has spoken the protocol can get it
+                // wrong.
+                let spoken = self.streams.get(&tuple).is_some_and(|stream| stream.spoken);
+                let known = spoken || self.streams.get(&tuple.reversed()).is_some_and(|s| s.spoken);
                 while !rest.is_empty() {
                     match parse(protocol, role, rest) {
                         Step::Frame(len, messages) if len > 0 => {
@@ -78,10 +82,13 @@ impl Streams {
                             rest = rest.get(len..).unwrap_or(&[]);
                         }
                         Step::Frame(..) | Step::More | Step::Wrong => {
-                            read.wrong = if whole { rest.len() as u64 } else { 0 };
+                            read.wrong = if whole && known { rest.len() as u64 } else { 0 };
                             break;
                         }
                     }
+                }
+                if !spoken && !read.messages.is_empty() {
+                    self.streams.entry_or_forget(tuple, Stream::default).spoken = true;
                 }
             }
             Transport::Tcp(tcp) => {

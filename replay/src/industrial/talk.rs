@@ -25,6 +25,8 @@ pub(crate) struct Function {
     pub(crate) name: &'static str,
     pub(crate) effect: Effect,
     pub(crate) asked: Seen,
+    /// Those of them that had the effect: one code may do more or less by what follows it.
+    pub(crate) told: Seen,
     pub(crate) refused: u64,
     /// First and last address and count, merged.
     pub(crate) ranges: BTreeSet<(u32, u32)>,
@@ -80,12 +82,17 @@ impl Talk {
                     name: message.name,
                     effect: message.effect,
                     asked: Seen::default(),
+                    told: Seen::default(),
                     refused: 0,
                     ranges: BTreeSet::new(),
                 });
-                // One code may do more or less by what follows it.
-                if message.effect == Effect::Control && function.effect != Effect::Control {
+                let heavy = matches!(message.effect, Effect::Write | Effect::Control);
+                if heavy && message.effect > function.effect {
                     (function.name, function.effect) = (message.name, message.effect);
+                    function.told = Seen::default();
+                }
+                if message.effect == function.effect {
+                    function.told.at(at, journey);
                 }
                 function.asked.at(at, journey);
                 if let Some((first, count)) = message.address {
@@ -139,6 +146,7 @@ mod tests {
             name: "",
             effect: Effect::Read,
             asked: Seen::default(),
+            told: Seen::default(),
             refused: 0,
             ranges: BTreeSet::new(),
         };

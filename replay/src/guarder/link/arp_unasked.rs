@@ -9,7 +9,10 @@
 //! address come from another station; the neighbour table had another station there before; the frame
 //! comes from another station than the one it claims; else at ten claims, of low confidence.
 //!
-//! **Silent on** announcements (gratuitous ARP), answers, proxy ARP, failover, virtual routers, and
+//! Announcements (gratuitous ARP) are told, with low confidence, when one station makes 15 or more for one
+//! address, no more than four seconds apart on average: `arpspoof` without a target does that every two.
+//!
+//! **Silent on** announcements of failover and start (a handful), answers, proxy ARP, failover, virtual routers, and
 //! the unicast requests by which Linux refreshes a neighbour. What two stations claim by ARP is the
 //! arp-spoofing detector's.
 
@@ -31,6 +34,10 @@ const SPREAD_NS: u64 = 4_000_000_000;
 /// A reply this long after a request for its address was asked for.
 const ASKED_NS: u64 = 5_000_000_000;
 
+/// Announcements, and their mean distance.
+const ANNOUNCED: u64 = 15;
+const ANNOUNCED_NS: u64 = 4_000_000_000;
+
 const ADDRESSES: usize = 8_192;
 
 #[derive(Debug)]
@@ -45,6 +52,8 @@ struct Address {
     asked: Option<u64>,
     /// Who claims it by ARP, and how.
     claims: BTreeMap<Mac, Claim>,
+    /// Gratuitous ARP, by station.
+    announced: BTreeMap<Mac, Seen>,
     /// Stations that claimed it in any way by ARP.
     claimants: Vec<Mac>,
     /// Station that IP packets with this source came from last.
@@ -95,6 +104,10 @@ impl Detector for ArpUnasked {
                 }
                 let asked =
                     address.asked.is_some_and(|asked| packet.at.saturating_sub(asked) <= ASKED_NS);
+                if arp.sender == arp.target && frame.dst[0] & 1 == 1 && address.announced.len() < 4
+                {
+                    address.announced.entry(arp.sender_mac).or_default().add(packet);
+                }
                 let directed = frame.dst[0] & 1 == 0 && arp.sender != arp.target;
                 if arp.opcode != 2 || asked || !directed || address.claims.len() >= 4 {
                     return;
@@ -133,8 +146,44 @@ impl Detector for ArpUnasked {
             }
         }
         claims.sort_by_key(|(mac, ip, ..)| (*mac, *ip));
-        claims.chunk_by(|a, b| a.0 == b.0).filter_map(|station| finding(station, context)).collect()
+        let mut findings: Vec<Finding> = claims
+            .chunk_by(|a, b| a.0 == b.0)
+            .filter_map(|station| finding(station, context))
+            .collect();
+        for ((_, ip), address) in &all {
+            for (mac, seen) in address.announced.iter().filter(|_| address.claimants.len() == 1) {
+                let lasted = seen.last().saturating_sub(seen.first());
+                if seen.packets >= ANNOUNCED && lasted <= (seen.packets - 1) * ANNOUNCED_NS {
+                    findings.push(announced(*mac, *ip, seen, context));
+                }
+            }
+        }
+        findings
     }
+}
+
+/// An address announced as nobody needs to who has it.
+fn announced(mac: Mac, ip: Ipv4Addr, seen: &Seen, context: &Context<'_>) -> Finding {
+    let text = mac_text(mac);
+    Draft {
+        id: "arp-spoofing",
+        severity: "medium",
+        doubt: Some("low: some clusters announce their address all the time"),
+        title: format!("{text} announces to all, again and again, that it is {ip}."),
+        evidence: vec![format!(
+            "{}, {:.1} s apart on average; RFC 5227 has two.",
+            counted(seen.packets, "announcement"),
+            (seen.last() - seen.first()) as f64 / 1e9 / (seen.packets - 1) as f64
+        )],
+        effect: "not observable: nothing in view says who has the address.".to_owned(),
+        advice: "Compare with the host's or router's own address (ip link on it), and find the station in \
+                 the switch's address table.",
+        actors: vec![format!("{text} (a link-layer address can be forged)")],
+        targets: vec![ip.to_string()],
+        seen,
+        references: &["RFC 5227", "MITRE ATT&CK T1557.002", "CAPEC-141"],
+    }
+    .finding(context)
 }
 
 fn finding(
@@ -255,6 +304,22 @@ mod tests {
     }
 
     #[test]
+    fn an_address_announced_every_two_seconds_is_told_with_doubt() {
+        for (n, gap_ms, found) in [(15, 2_000, 1), (14, 2_000, 0), (40, 4_100, 0)] {
+            let mut scene = Scene::of(ArpUnasked::default());
+            for i in 0..n {
+                let claim = sample::arp(2, A, "10.0.0.1", [0xff; 6], "10.0.0.1");
+                let mut frame = claim;
+                frame.ethernet = Some(psc_formats::packet::Ethernet { dst: [0xff; 6], src: A });
+                scene.headers(i * gap_ms, &frame);
+            }
+            let findings = scene.findings();
+            assert_eq!(findings.len(), found, "{n} every {gap_ms} ms");
+            assert!(findings.iter().all(|finding| finding.confidence.starts_with("low")));
+        }
+    }
+
+    #[test]
     fn benign_twins_are_left_alone() {
         let mut answered = Scene::of(ArpUnasked::default());
         let mut proxy = Scene::of(ArpUnasked::default());
@@ -266,7 +331,7 @@ mod tests {
             let remote = format!("10.9.0.{i}");
             proxy.headers(i * 2000, &sample::arp(1, B, "10.0.0.7", [0; 6], &remote));
             proxy.headers(i * 2000 + 1, &sample::arp(2, A, &remote, B, "10.0.0.7"));
-            announced.headers(i * 2000, &sample::arp(2, A, "10.0.0.1", [0xff; 6], "10.0.0.1"));
+            announced.headers(i * 10_000, &sample::arp(2, A, "10.0.0.1", [0xff; 6], "10.0.0.1"));
         }
         for (name, scene) in [("answers", answered), ("proxy", proxy), ("announced", announced)] {
             assert!(scene.ids().is_empty(), "{name}");

@@ -3,9 +3,14 @@
 mod arp_scan;
 mod arp_unasked;
 mod dhcp;
+mod discovery_flood;
 mod mac_flood;
+mod ndp_scan;
 mod ndp_spoofing;
 mod rogue_ra;
+mod snap;
+mod spanning_tree;
+mod vlan_hopping;
 
 use psc_formats::event::DeviceId;
 
@@ -33,5 +38,9 @@ pub(super) fn detectors() -> Vec<Box<dyn Detector>> {
         Box::new(dhcp::Dhcp::default()),
         Box::new(rogue_ra::RogueRa::default()),
         Box::new(ndp_spoofing::NdpSpoofing::default()),
+        Box::new(ndp_scan::NdpScan::default()),
+        Box::new(vlan_hopping::VlanHopping::default()),
+        Box::new(spanning_tree::SpanningTree::default()),
+        Box::new(discovery_flood::DiscoveryFlood::default()),
     ]
 }

@@ -5,12 +5,16 @@ mod fragments;
 mod ipid;
 mod land;
 mod packet_too_big;
+mod protocol_scan;
 mod quoted;
 mod redirect;
+mod routing;
 mod smurf;
+mod source_route;
 mod sources;
 mod tiny_fragments;
 mod ttl;
+mod virtual_router;
 
 use super::detect::Detector;
 
@@ -27,5 +31,9 @@ pub(super) fn detectors() -> Vec<Box<dyn Detector>> {
         Box::new(land::Land::default()),
         Box::new(smurf::Smurf::default()),
         Box::new(ipid::Ipid::default()),
+        Box::new(source_route::SourceRoute::default()),
+        Box::new(protocol_scan::ProtocolScan::default()),
+        Box::new(virtual_router::VirtualRouter::default()),
+        Box::new(routing::Routing::default()),
     ]
 }

@@ -195,11 +195,21 @@ fn impossible(
     let mut targets = Distinct::new(256);
     let mut evidence = Vec::new();
     let named = |odd: &Odd| listed(odd.sources.iter().map(ToString::to_string), 5);
+    let told = |odd: &Odd| listed(odd.targets.iter().map(ToString::to_string), 5);
     for (wrong, odd) in odd {
         seen.merge(&odd.seen);
         targets.merge(odd.targets.clone());
         let n = counted(odd.seen.packets, "packet");
-        evidence.push(format!("{n} {}: {}.", wrong.words(), named(odd)));
+        evidence.push(match wrong {
+            Wrong::LoopbackDestination => {
+                format!("{n} {}: {} sent to {}.", wrong.words(), named(odd), told(odd))
+            }
+            Wrong::Unspecified => format!("{n} {}, sent to {}.", wrong.words(), told(odd)),
+            _ => format!("{n} {}: {}.", wrong.words(), named(odd)),
+        });
+    }
+    if !odd.is_empty() && !context.has_stack() {
+        evidence.push("A capture whose addresses were made anonymous looks the same.".to_owned());
     }
     let mut dropped = 0;
     for (reason, odd) in refused {

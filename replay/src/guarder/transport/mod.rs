@@ -1,15 +1,19 @@
 //! Attacks on the transport layer.
 
 mod amplification;
+mod backscatter;
 mod conflicting_data;
 mod exhaustion;
 mod icmp_flood;
 mod in_path_reset;
 mod mss_sack;
 mod off_path;
+mod spread;
 mod stray_flood;
 mod sweep;
 mod udp_flood;
+mod udp_sweep;
+mod winnuke;
 
 use super::detect::Detector;
 
@@ -26,5 +30,9 @@ pub(super) fn detectors() -> Vec<Box<dyn Detector>> {
         Box::new(udp_flood::UdpFlood::default()),
         Box::new(amplification::Amplification::default()),
         Box::new(icmp_flood::IcmpFlood::default()),
+        Box::new(udp_sweep::UdpSweep::default()),
+        Box::new(spread::Spread::default()),
+        Box::new(backscatter::Backscatter::default()),
+        Box::new(winnuke::WinNuke::default()),
     ]
 }

@@ -2,8 +2,8 @@
 //! hosts are there).
 //!
 //! **Sees**
-//! - bare ACKs outside of any connection to 15 or more ports of a host within five minutes, each the only
-//!   segment of its conversation but for a reset in answer;
+//! - bare ACKs, or FINs with ACK (Maimon scan), outside of any connection to 15 or more ports of a host
+//!   within five minutes, each the only segment of its conversation but for a reset in answer;
 //! - ICMP echo or timestamp requests to 25 or more hosts within five minutes of which at most half answer.
 //!
 //! The numbers are those of Zeek's `policy/misc/scan.zeek`. **Silent on** connections begun before the
@@ -40,6 +40,7 @@ enum Port {
 struct Acks {
     start: u64,
     ports: BTreeMap<(u16, u16), Port>,
+    fins: u64,
     seen: Seen,
 }
 
@@ -116,8 +117,11 @@ impl Detector for Sweep {
         let Some(tuple) = packet.headers.tuple() else { return };
         match packet.headers.transport {
             Transport::Tcp(tcp) => {
-                let bare =
-                    tcp.flags & (SYN | ACK | RST | FIN) == ACK && packet.headers.payload_len == 0;
+                let flags = tcp.flags & (SYN | ACK | RST | FIN);
+                // A server that closes what began before the recording sends FINs to clients' ports, which
+                // are not below those that systems hand out (Linux: 32768).
+                let maimon = flags == FIN | ACK && tcp.dport < 32_768;
+                let bare = (flags == ACK || maimon) && packet.headers.payload_len == 0;
                 let unknown = packet.flows.get(&tuple).is_none();
                 if bare && unknown {
                     let mut spill = Vec::new();
@@ -130,6 +134,7 @@ impl Detector for Sweep {
                     if acks.ports.len() < REMEMBERED {
                         acks.ports.insert((tuple.sport, tuple.dport), Port::Asked);
                     }
+                    acks.fins += u64::from(maimon);
                     acks.seen.add(packet);
                     self.keep(spill);
                 } else if let Some(acks) = self.acks.get_mut(&(tuple.dst, tuple.src))
@@ -226,7 +231,11 @@ fn ack_scan(source: IpAddr, host: IpAddr, acks: &Acks, context: &Context<'_>) ->
         doubt: (reset == 0).then_some(
             "medium: nothing was answered, which connections begun before the recording may look like",
         ),
-        title: format!("{source} sent ACKs of no connection to {} ports of {host} (ACK scan).", ports.len()),
+        title: format!(
+            "{source} sent ACKs of no connection to {} ports of {host} ({}).",
+            ports.len(),
+            if acks.fins * 2 > acks.seen.packets { "Maimon scan" } else { "ACK scan" }
+        ),
         evidence: vec![
             format!("{reset} were answered by a reset (unfiltered), {silent} by nothing (filtered)."),
             format!("Ports: {}.", listed(ports.into_iter(), 20)),

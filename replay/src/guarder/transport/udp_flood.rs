@@ -5,7 +5,8 @@
 //! - 1,000 or more of them in 500 or more conversations, four of five of all UDP to that host;
 //! - 1,000 or more of them that the host refused: ten ICMP port unreachables (Linux sends a few a second
 //!   at most, `icmp_ratelimit`), or, in a recording, 500 drops for want of a socket;
-//! - 50,000 in one conversation without an answer (5,000 a second).
+//! - 50,000 in one conversation without an answer (5,000 a second), or 5,000 that all carry the same bytes,
+//!   which no medium and no tunnel does.
 //!
 //! **Silent on** servers that answer, media and telemetry streams (few conversations, accepted), answers
 //! from service ports (amplification looks at those) and UDP scans (as many ports as datagrams).
@@ -32,6 +33,7 @@ const CONVERSATIONS: u64 = 500;
 const REFUSALS: u64 = 10;
 const DROPS: u64 = 500;
 const ONE: u64 = 50_000;
+const SAME: u64 = 5_000;
 const HOSTS: usize = 1_024;
 
 #[derive(Debug)]
@@ -44,6 +46,9 @@ struct Unanswered {
     late_conversations: u64,
     refusals: u64,
     drops: u64,
+    /// Datagrams with the bytes of the one before, and what those hash to.
+    same: u64,
+    last: u64,
     conversations: u64,
     ports: Distinct<u16>,
     sources: Distinct<IpAddr>,
@@ -60,6 +65,8 @@ impl Tally for Unanswered {
             late_conversations: 0,
             refusals: 0,
             drops: 0,
+            same: 0,
+            last: 0,
             conversations: 0,
             ports: Distinct::new(1_024),
             sources: Distinct::new(1_024),
@@ -75,7 +82,8 @@ impl Tally for Unanswered {
         let refused = self.refusals >= REFUSALS || self.drops >= DROPS;
         // A scanner asks each port once or twice.
         let scan = self.ports.len() as u64 * 2 > self.datagrams && self.sources.len() == 1;
-        let one = datagrams >= ONE && self.answered == 0;
+        let monotone = datagrams >= SAME && self.same * 10 >= self.datagrams * 9;
+        let one = (datagrams >= ONE || monotone) && self.answered == 0;
         many && !scan && (spread || refused) || one
     }
 
@@ -87,6 +95,7 @@ impl Tally for Unanswered {
         self.late_conversations += later.late_conversations;
         self.refusals += later.refusals;
         self.drops += later.drops;
+        self.same += later.same;
         self.conversations += later.conversations;
         self.ports.merge(later.ports);
         self.sources.merge(later.sources);
@@ -151,10 +160,6 @@ impl Detector for UdpFlood {
         if !matches!(packet.headers.transport, Transport::Udp(_)) || tuple.dst.is_multicast() {
             return;
         }
-        let broadcast = packet.headers.ethernet.is_some_and(|frame| frame.dst[0] & 1 == 1);
-        if broadcast || service(tuple.sport).is_some() && tuple.dport >= 1024 {
-            return;
-        }
         let answered =
             packet.flows.get(&tuple).is_some_and(|found| found.sides(&tuple).1.packets > 0);
         if let Some(found) = packet.flows.get(&tuple)
@@ -167,13 +172,24 @@ impl Detector for UdpFlood {
                 unanswered.late_conversations += 1;
             });
         }
+        // Answers of a service are nobody's flood of requests, and amplification looks at them.
+        let broadcast = packet.headers.ethernet.is_some_and(|frame| frame.dst[0] & 1 == 1);
+        if broadcast || service(tuple.sport).is_some() && service(tuple.dport).is_none() {
+            return;
+        }
         let begins = packet.flows.get(&tuple).is_none();
         let host = self.hosts.of(tuple.dst, packet.at);
         if answered {
             host.note(|unanswered| unanswered.answered += 1);
             return;
         }
+        let payload = packet.payload();
+        let whole = payload.len() as u32 == packet.headers.payload_len;
+        let bytes = crate::guarder::evidence::hash(payload);
         host.add(packet, |unanswered| {
+            unanswered.same +=
+                u64::from(whole && unanswered.datagrams > 0 && unanswered.last == bytes);
+            unanswered.last = bytes;
             unanswered.datagrams += 1;
             unanswered.bytes += u64::from(packet.headers.payload_len);
             unanswered.conversations += u64::from(begins);
