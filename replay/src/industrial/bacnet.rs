@@ -74,6 +74,20 @@ pub(super) fn parse(bytes: &[u8]) -> Step {
     }
 }
 
+/// A datagram whose length field is not its length: what is in it all the same.
+pub(super) fn despite_length(bytes: &[u8]) -> Vec<Message> {
+    let Ok(len) = u16::try_from(bytes.len()) else { return Vec::new() };
+    let mut corrected = bytes.to_vec();
+    let Some(field) = corrected.get_mut(2..4).filter(|_| bytes.first() == Some(&0x81)) else {
+        return Vec::new();
+    };
+    field.copy_from_slice(&len.to_be_bytes());
+    match parse(&corrected) {
+        Step::Frame(_, messages) => messages,
+        Step::More | Step::Wrong => Vec::new(),
+    }
+}
+
 fn apdu(npdu: &[u8]) -> Option<Message> {
     let [1, control, ..] = *npdu else { return None };
     if control & 0x80 != 0 {

@@ -92,21 +92,56 @@ pub(super) fn parse(bytes: &[u8]) -> Step {
 }
 
 /// CIP messages in the items of the common packet format.
-fn items(data: &[u8]) -> Option<Message> {
+fn items(data: &[u8]) -> Vec<Message> {
+    let mut out = Vec::new();
+    // What is damaged ends the walk; what was read before stands.
+    let _ = walk(data, &mut out);
+    out
+}
+
+fn walk(data: &[u8], out: &mut Vec<Message>) -> Option<()> {
     let count = le16(data, 6)?;
     let mut rest = data.get(8..)?;
     for _ in 0..count.min(8) {
         let (kind, len) = (le16(rest, 0)?, usize::from(le16(rest, 2)?));
         let item = rest.get(4..4 + len)?;
-        match kind {
-            0xb2 => return cip(item),
-            // A connected item starts with a sequence count.
-            0xb1 => return cip(item.get(2..)?),
-            _ => {}
+        // A connected item starts with a sequence count.
+        let cip_bytes = match kind {
+            0xb2 => Some(item),
+            0xb1 => Some(item.get(2..)?),
+            _ => None,
+        };
+        if let Some(bytes) = cip_bytes {
+            let message = cip(bytes)?;
+            out.push(message);
+            if message.function == CIP | u16::from(MULTIPLE) {
+                let _ = several(bytes, out);
+            }
+            return Some(());
         }
         rest = &rest[4 + len..];
     }
     None
+}
+
+const MULTIPLE: u8 = 0x0a;
+/// Services looked at in one message; a frame has room for more, no client sends them.
+const SEVERAL: usize = 256;
+
+/// The services inside of a multiple service packet or its answer (volume 1, appendix A): how many, where
+/// each begins, and they.
+fn several(data: &[u8], out: &mut Vec<Message>) -> Option<()> {
+    let answer = *data.first()? & 0x80 != 0;
+    let words = usize::from(*data.get(if answer { 3 } else { 1 })?);
+    let body = data.get(if answer { 4 } else { 2 } + words * 2..)?;
+    let count = usize::from(le16(body, 0)?).min(SEVERAL);
+    for n in 0..count {
+        let from = usize::from(le16(body, 2 + 2 * n)?);
+        let inner = body.get(from..)?;
+        let inner = if answer { cip(inner) } else { cip_plain(inner) };
+        out.extend(inner);
+    }
+    Some(())
 }
 
 /// Functions of CIP are told from encapsulation commands by this bit.
@@ -210,5 +245,26 @@ mod tests {
             }
         }
         assert_eq!(parse(b"GET /"), Step::Wrong);
+    }
+
+    #[test]
+    fn services_inside_of_one_are_told_each() {
+        let ask = [
+            0x0a, 2, 0x20, 2, 0x24, 1, 2, 0, 6, 0, 12, 0, 0x03, 2, 0x20, 1, 0x24, 1, 0x05, 2, 0x20,
+            1, 0x24, 1,
+        ];
+        let tell = [0x8a, 0, 0, 0, 2, 0, 6, 0, 10, 0, 0x83, 0, 0, 0, 0x85, 0, 8, 0];
+        for (cip, functions, refused) in [
+            (&ask[..], [0x10a, 0x103, 0x105], [None, None, None]),
+            (&tell, [0x10a, 0x103, 0x105], [None, None, Some(8)]),
+        ] {
+            let bytes = request(cip);
+            let Step::Frame(_, messages) = parse(&bytes) else { panic!("{cip:?}") };
+            assert_eq!(messages[1..].iter().map(|m| m.function).collect::<Vec<_>>(), functions);
+            assert_eq!(messages[1..].iter().map(|m| m.refused).collect::<Vec<_>>(), refused);
+            for len in 0..cip.len() {
+                let _ = parse(&request(&cip[..len]));
+            }
+        }
     }
 }

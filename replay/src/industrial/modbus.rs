@@ -8,6 +8,9 @@ const HEADER: usize = 7;
 /// Length field: unit and function at least, a 253-byte unit of data at most.
 const LENGTHS: std::ops::RangeInclusive<u16> = 2..=254;
 
+/// What controllers of Schneider agree on at most, with the session's byte and both codes.
+const UMAS_LONGEST: u16 = 1_028;
+
 fn function(code: u8) -> (&'static str, Effect) {
     match code {
         1 => ("read coils", Effect::Read),
@@ -60,7 +63,9 @@ pub(super) fn parse(role: Role, bytes: &[u8]) -> Step {
         };
     };
     let len = u16::from_be_bytes([header[4], header[5]]);
-    if header[2..4] != [0, 0] || !LENGTHS.contains(&len) {
+    // UMAS has longer units.
+    let umas_follows = bytes.get(HEADER) == Some(&90) && (2..=UMAS_LONGEST).contains(&len);
+    if header[2..4] != [0, 0] || !(LENGTHS.contains(&len) || umas_follows) {
         return Step::Wrong;
     }
     let whole = 6 + usize::from(len);

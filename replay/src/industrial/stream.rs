@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use psc_formats::FiveTuple;
 use psc_formats::packet::{Headers, Transport};
 
-use super::{Message, Protocol, Role, Step, parse, protocol};
+use super::{Message, Protocol, Role, Step, bacnet, parse, protocol};
 use crate::analyzer::tcp::{RST, SYN};
 use crate::bounded::Bounded;
 
@@ -83,6 +83,9 @@ impl Streams {
                         }
                         Step::Frame(..) | Step::More | Step::Wrong => {
                             read.wrong = if whole && known { rest.len() as u64 } else { 0 };
+                            if whole && protocol == Protocol::Bacnet {
+                                read.messages.extend(bacnet::despite_length(rest));
+                            }
                             break;
                         }
                     }
@@ -111,6 +114,16 @@ impl Streams {
         }
         Some((protocol, role, read))
     }
+}
+
+/// Where the next frame may start behind bytes that are none.
+fn start(protocol: Protocol, bytes: &[u8]) -> Option<usize> {
+    let mark: &[u8] = match protocol {
+        Protocol::Iec104 => &[0x68],
+        Protocol::Dnp3 => &[0x05, 0x64],
+        Protocol::Modbus | Protocol::S7comm | Protocol::Enip | Protocol::Bacnet => return None,
+    };
+    bytes.windows(mark.len()).skip(1).position(|part| part == mark).map(|at| at + 1)
 }
 
 impl Stream {
@@ -208,11 +221,13 @@ impl Stream {
                 }
                 Step::More if !self.cut => break,
                 Step::Frame(..) | Step::More | Step::Wrong => {
-                    // Frames start at segments: try again with the next one.
+                    // Frames start at segments: try again with the next one, or where start bytes say so.
+                    let next = if self.cut { None } else { start(protocol, rest) };
+                    let skipped = next.unwrap_or(rest.len());
                     if self.spoken && !self.cut {
-                        out.wrong += rest.len() as u64;
+                        out.wrong += skipped as u64;
                     }
-                    at = self.partial.len();
+                    at += skipped;
                 }
             }
         }
@@ -269,6 +284,17 @@ mod tests {
         let segments =
             vec![(1000, both, 20), (1024, ask(3), 12), (1036, vec![7; 12], 12), (1048, ask(4), 12)];
         assert_eq!(addresses(&segments), (vec![1, 3, 4], 12, 4));
+    }
+
+    #[test]
+    fn frames_with_start_bytes_are_found_behind_nonsense() {
+        let mut streams = Streams::default();
+        let frame = [0x68, 4, 7, 0, 0, 0];
+        let bytes = [&frame[..], &[0x0b; 7], &frame[..]].concat();
+        let headers =
+            sample::tcp("10.0.0.1:40000", "10.0.0.2:2404", 0x18, 1, 1, bytes.len() as u32);
+        let (.., read) = streams.packet(&headers, &bytes).expect("IEC 104");
+        assert_eq!((read.messages.len(), read.wrong), (2, 7));
     }
 
     #[test]

@@ -18,9 +18,9 @@ use crate::guarder::evidence::{Draft, Seen, counted};
 use crate::view::detect::Finding;
 
 const CONNECTIONS: usize = 4_096;
-/// Type, length, the padding that RFC 6520 asks for, and the shortest MAC (MD5): an encrypted heartbeat has
-/// at least so many bytes.
-const ENCRYPTED: usize = 3 + PADDING + 16;
+/// Type, length and the shortest MAC (MD5): an encrypted heartbeat has at least so many bytes, even one
+/// without the padding that RFC 6520 asks for.
+const ENCRYPTED: usize = 3 + 16;
 /// A heartbeat has at least so much padding.
 const PADDING: usize = 16;
 /// An encrypted answer so much longer than the request is no padding.
@@ -104,7 +104,10 @@ impl Detector for Heartbleed {
             bled.longest_answer = bled.longest_answer.max(len);
             return;
         }
-        let plain = usize::from(len) < ENCRYPTED || self.keyed.get(&tuple) == Some(&false);
+        let plain = match self.keyed.get(&tuple) {
+            Some(keyed) => !keyed,
+            None => usize::from(len) < ENCRYPTED,
+        };
         let claimed = match *body {
             _ if !plain => 0,
             [1, a, b, ..] => u16::from_be_bytes([a, b]),
