@@ -93,7 +93,9 @@ pub const CASES: &[Case] = &[
             let _server = echo(&net.s, (HERE, 9));
             net.c.run(|| {
                 let sockets: Vec<_> = (0..4).filter_map(|_| UdpSocket::bind((HERE, 0)).ok()).collect();
-                sockets.iter().for_each(|socket| drop(socket.send_to(b"x", (SERVER, 9))));
+                for socket in &sockets {
+                    drop(socket.send_to(b"x", (SERVER, 9)));
+                }
                 // The recorder looks at sockets at its end.
                 std::thread::spawn(move || {
                     std::thread::sleep(Duration::from_secs(2));

@@ -93,7 +93,7 @@ fn chain(body: &[u8]) -> Option<FilterChain> {
                     }
                 }
             }
-            5 => found.policy = if be32(value)? == 0 { "drop" } else { "accept" }.to_owned(),
+            5 => if be32(value)? == 0 { "drop" } else { "accept" }.clone_into(&mut found.policy),
             _ => {}
         }
     }
@@ -261,10 +261,10 @@ impl Words {
                 }
             }
             "match" => {
-                self.conditions.push(format!("match {}", get(1).map(text).unwrap_or_default()))
+                self.conditions.push(format!("match {}", get(1).map(text).unwrap_or_default()));
             }
             "lookup" => {
-                self.conditions.push(format!("in set {}", get(1).map(text).unwrap_or_default()))
+                self.conditions.push(format!("in set {}", get(1).map(text).unwrap_or_default()));
             }
             other => self.conditions.push(other.to_owned()),
         }
