@@ -64,7 +64,7 @@ pub(in crate::diagnosis) struct Link {
     routers: Bounded<DeviceId, Routers>,
     /// Journeys of requests, and whom they ask for.
     asking: Bounded<u64, IpAddr>,
-    /// Link-layer addresses with frames to or from one other.
+    /// Link-layer addresses with IP packets to or from one other.
     spoken: Bounded<[u8; 6], ()>,
     latest: [[u8; 6]; 2],
 }
@@ -146,6 +146,9 @@ impl Link {
 
     fn speaks(&mut self, headers: &Headers) {
         let Some(ethernet) = headers.ethernet else { return };
+        if matches!(headers.network, Network::Arp(_) | Network::None) {
+            return;
+        }
         let ends = [ethernet.src, ethernet.dst];
         if ethernet.dst[0] & 1 == 0 && ends != self.latest {
             self.latest = ends;
@@ -155,10 +158,10 @@ impl Link {
         }
     }
 
-    /// Whether frames between this station and one other came by: of others a capture sees only what they
-    /// send to all, and never the answers.
+    /// Whether packets between this station and one other came by, or none between any: a capture made at
+    /// another station sees only what this one sends to all, and never the answers.
     pub(in crate::diagnosis) fn is_seen_whole(&self, mac: [u8; 6]) -> bool {
-        self.spoken.get(&mac).is_some()
+        self.spoken.iter().next().is_none() || self.spoken.get(&mac).is_some()
     }
 
     fn ask(
