@@ -93,7 +93,10 @@ fn chain(body: &[u8]) -> Option<FilterChain> {
                     }
                 }
             }
-            5 => if be32(value)? == 0 { "drop" } else { "accept" }.clone_into(&mut found.policy),
+            5 => {
+                let policy = if be32(value)? == 0 { "drop" } else { "accept" };
+                policy.clone_into(&mut found.policy);
+            }
             _ => {}
         }
     }
