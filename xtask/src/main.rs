@@ -34,9 +34,10 @@ usage: cargo xtask <command>
   test [ARGS…]                     install what the tests need, then fmt, clippy and all tests;
                                    ARGS go to every `cargo test`. PSC_REQUIRE_LIVE=1 turns a
                                    skipped live test into a failure
-  attacks [--quick] [--only NAME] [--psc FILE] [--write]
+  attacks [--quick] [--written] [--only NAME] [--psc FILE] [--write]
                                    attacks by nmap, hping3, dsniff and scapy in namespaces beside benign
-                                   twins: what the detectors find of them (testdata/attacks.md)
+                                   twins: what the detectors find of them (testdata/attacks.md);
+                                   --written: the same of captures that scapy writes
   bench [--rounds N] [--seconds N] [--only PART] [--captures DIR]
                                    what recording costs, bytes on disk, events per second, offline
                                    speed against tcptrace and tshark (on copies of DIR's packets)

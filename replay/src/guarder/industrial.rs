@@ -27,6 +27,9 @@ const RANGES: usize = 10;
 const FUNCTIONS: usize = 8;
 const REFUSED: u64 = 3;
 const WRONG: u64 = 2;
+/// Exceptions of a Modbus gateway: no path to the unit, no answer of it.
+const UNREACHABLE: u16 = 10;
+const SILENT: u16 = 11;
 
 #[derive(Debug, Default)]
 pub(super) struct Industrial {
@@ -65,7 +68,14 @@ impl Detector for Industrial {
         for message in &read.messages {
             let (client, server) = ends(side, message.role, src, dst);
             if let Some(talk) = self.talks.of(Ends { protocol, client, server }) {
-                talk.heard(message, packet.at, packet.journey);
+                let mut heard = *message;
+                if protocol == Protocol::Modbus
+                    && matches!(heard.refused, Some(UNREACHABLE | SILENT))
+                {
+                    talk.absent += 1;
+                    heard.refused = None;
+                }
+                talk.heard(&heard, packet.at, packet.journey);
             }
         }
         if read.wrong > 0 {
@@ -308,7 +318,7 @@ impl Conclude<'_> {
     fn scan(&self) -> Option<Finding> {
         let talk = self.talk;
         let unanswered = talk.requests.saturating_sub(talk.responses);
-        let vain = talk.refusals.packets + unanswered;
+        let vain = talk.refusals.packets + talk.absent + unanswered;
         let ranges: usize = talk.functions.values().map(|function| function.ranges.len()).sum();
         let broad =
             talk.units.len() >= UNITS || ranges >= RANGES || talk.functions.len() >= FUNCTIONS;
@@ -326,7 +336,10 @@ impl Conclude<'_> {
                 talk.units.len(),
                 talk.functions.len()
             ),
-            format!("{} refused, {unanswered} not answered.", talk.refusals.packets),
+            format!(
+                "{} refused, {} of units that are silent behind a gateway, {unanswered} not answered.",
+                talk.refusals.packets, talk.absent
+            ),
         ];
         let draft =
             self.draft("ics-scan", "medium", title, evidence, &talk.seen, talk.refusals.packets);

@@ -43,6 +43,8 @@ pub(crate) struct Talk {
     pub(crate) requests: u64,
     pub(crate) responses: u64,
     pub(crate) refusals: Seen,
+    /// Answers of a gateway that the unit behind it is silent: neither refused nor granted.
+    pub(crate) absent: u64,
 }
 
 /// All pairs.

@@ -7,6 +7,7 @@
 
 mod scenarios;
 mod score;
+mod written;
 
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -29,24 +30,35 @@ const TABLE: &str = "testdata/attacks.md";
 
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let (mut quick, mut write, mut only) = (false, false, None::<String>);
+    let mut captures = false;
     let mut given = None::<PathBuf>;
     let mut options = Options::new(args);
     while let Some(name) = options.name() {
         match name {
             "--quick" => quick = true,
             "--write" => write = true,
+            "--written" => captures = true,
             "--only" => only = Some(options.value(name)?),
             "--psc" => given = Some(options.value(name)?),
             other => {
                 bail!(
-                    "attacks has no option '{other}'; it has --quick, --only NAME, --psc FILE and \
-                            --write"
+                    "attacks has no option '{other}'; it has --quick, --written, --only NAME, \
+                     --psc FILE and --write"
                 )
             }
         }
     }
     interrupt::install()?;
     let root = crate::root()?;
+    if captures {
+        // Nothing is sent or recorded: no namespaces, no root.
+        let psc = match given {
+            Some(psc) => psc,
+            None => demo::build(&root, false)?,
+        };
+        let python = scapy(&root)?;
+        return written::run(&psc, &python, &root, only.as_deref().unwrap_or_default(), write);
+    }
     let setup = setup::ensure(Purpose::Test)?;
     if !setup::is_root() || !setup.can_build_live() {
         bail!("attacks are made in network namespaces and recorded: that needs root and `live`");

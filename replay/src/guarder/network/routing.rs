@@ -1,14 +1,14 @@
 //! Routes told by somebody who is no router: forged OSPF advertisements, and a better default route by RIP.
 //!
 //! **Sees**
-//! - one OSPF router advertisement whose new instances come from two neighbours in turn, three times and
-//!   less than a minute apart: its owner fights back (RFC 2328 section 13.4), which it need not while it
-//!   alone speaks for itself;
+//! - one OSPF advertisement whose new instances come from its own router (by the identifier in the header)
+//!   and from somebody else in turn, three times and less than a minute apart: its owner fights back (RFC
+//!   2328 section 13.4), which it need not while it alone speaks for itself;
 //! - a host that tells a default route by RIP with a smaller metric than the router heard before it (two
 //!   updates or more).
 //!
-//! **Silent on** advertisements that are refreshed and flooded on, which have one origin each, and a second
-//! router with the same metric or a worse one.
+//! **Silent on** advertisements that are refreshed and flooded on, by whichever neighbour is first, and a
+//! second router with the same metric or a worse one. Where the owner is not on this link, nothing is said.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -33,6 +33,8 @@ const HEARD: u64 = 2;
 struct Advertisement {
     seq: i32,
     from: Option<IpAddr>,
+    /// Whether its own router told the newest instance.
+    own: bool,
     at: u64,
     turns: u64,
     /// Who told new instances, and how many.
@@ -117,21 +119,27 @@ impl Detector for Routing {
                 }
             }
             Transport::None if packet.headers.protocol() == Some(OSPF) => {
+                let speaker = be32(packet.payload(), 4);
                 for (kind, id, router, seq) in advertisements(packet.payload()) {
+                    let own = speaker == Some(router);
                     let known = self
                         .advertisements
                         .entry_or_forget((kind, id, router), Advertisement::default);
                     if known.from.is_some() && seq <= known.seq {
                         continue;
                     }
-                    if known.from.is_some_and(|from| from != src)
+                    if own != known.own
+                        && known.from.is_some_and(|from| from != src)
                         && packet.at.saturating_sub(known.at) < APART_NS
                     {
                         known.turns += 1;
                         known.seen.add(packet);
                     }
-                    known.first.get_or_insert(src);
+                    if own {
+                        known.first = Some(src);
+                    }
                     (known.seq, known.from, known.at) = (seq, Some(src), packet.at);
+                    known.own = own;
                     if known.tellers.len() < 8 {
                         *known.tellers.entry(src).or_default() += 1;
                     }
@@ -242,8 +250,9 @@ mod tests {
     use super::*;
     use crate::guarder::scene::{A, B, Scene, ip, udp};
 
-    fn update(src: &str, seq: u32) -> Vec<u8> {
+    fn update(src: &str, speaker: [u8; 4], seq: u32) -> Vec<u8> {
         let mut body = vec![2, UPDATE, 0, 48];
+        body.extend(speaker);
         body.resize(24, 0);
         body.extend([0, 0, 0, 1, 0, 1, 2, 1, 192, 0, 2, 1, 192, 0, 2, 1]);
         body.extend((0x8000_0000 + seq).to_be_bytes());
@@ -261,7 +270,8 @@ mod tests {
             let mut at = 0;
             for (src, seq, gap_s) in told {
                 at += gap_s * 1_000;
-                scene.frame(at, &update(src, *seq));
+                let speaker = if *src == "10.0.0.1" { [192, 0, 2, 1] } else { [192, 0, 2, 66] };
+                scene.frame(at, &update(src, speaker, *seq));
             }
             scene.ids().len()
         };

@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn a_heartbeat_fits_or_bleeds() {
-        let mut fits = vec![24, 3, 2, 0, 23, 1, 0, 4];
+        let mut fits = vec![22, 3, 2, 0, 1, 7, 24, 3, 2, 0, 23, 1, 0, 4];
         fits.extend([0; 20]);
         let large = [&[22, 3, 3, 0, 1, 7, 24, 3, 3, 0, 40, 1, 0xff, 0xff][..], &[7; 37]].concat();
         let encrypted =

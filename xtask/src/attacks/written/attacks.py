@@ -227,19 +227,19 @@ def vrrp_takeover():
             yield n + 0.5, ip(EVIL, "224.0.0.18", 255, proto=112) / VRRP(vrid=7, priority=255, addrlist=["10.9.0.254"])
 
 
-def lsu(t, src, router, seq, age=1, links=1):
+def lsu(t, src, router, seq, age=1, links=1, speaker=None):
     lsa = OSPF_Router_LSA(id=router, adrouter=router, seq=seq, age=age,
                           linklist=[OSPF_Link(type=3, id=f"10.{n}.0.0", data="255.255.0.0", metric=1) for n in range(links)])
-    return t, ip(src, "224.0.0.5", 1, proto=89) / OSPF_Hdr(src=src) / OSPF_LSUpd(lsalist=[lsa])
+    return t, ip(src, "224.0.0.5", 1, proto=89) / OSPF_Hdr(src=speaker or src) / OSPF_LSUpd(lsalist=[lsa])
 
 
 @case("a router's LSA forged, and fought back", ["routing-spoofing"], attacker=EVIL)
 def ospf_forged():
     for n in range(6):
-        yield lsu(n * 10, GATEWAY, "192.0.2.1", 0x80000001 + n)
+        yield lsu(n * 10, GATEWAY, "192.0.2.1", 0x80000001 + n, speaker="192.0.2.1")
     for n in range(5):
         yield lsu(61 + n * 5, EVIL, "192.0.2.1", 0x80000010 + 2 * n, links=5)
-        yield lsu(62 + n * 5, GATEWAY, "192.0.2.1", 0x80000011 + 2 * n)
+        yield lsu(62 + n * 5, GATEWAY, "192.0.2.1", 0x80000011 + 2 * n, speaker="192.0.2.1")
 
 
 @case("a default route announced by RIP from a host", ["routing-spoofing"], attacker=EVIL)

@@ -8,6 +8,7 @@ import sys
 from scapy.all import wrpcap
 
 import attacks  # noqa: F401
+import round2  # noqa: F401
 import services  # noqa: F401
 import twins  # noqa: F401
 from wire import CASES

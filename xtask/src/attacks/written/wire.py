@@ -14,20 +14,21 @@ ALL = "ff:ff:ff:ff:ff:ff"
 CASES = []
 
 
-def case(name, expect=(), also=(), attacker=None, victim=None, first=None):
+def case(name, expect=(), also=(), attacker=None, victim=None, round=1):
     """Registers a generator of (seconds, packet). `expect`: findings of which one has to be there, none
-    for a benign twin. `first`: what the first run said, kept for the record."""
+    for a benign twin. `round`: 1 for what was written first, 2 for what was written after the detectors had
+    been improved on that."""
 
     def register(make):
         CASES.append({"name": name, "expect": list(expect), "also": list(also), "attacker": attacker,
-                      "victim": victim, "first": first, "make": make})
+                      "victim": victim, "round": round, "make": make})
         return make
 
     return register
 
 
-def benign(name, first=None):
-    return case(name, first=first)
+def benign(name, round=1):
+    return case(name, round=round)
 
 
 def local(ip):
