@@ -13,6 +13,8 @@
 //! Passive: nothing is ever sent to a controller. What a controller did is not in view, only what it
 //! answered. References: the protocols' own, and MITRE ATT&CK for ICS.
 
+use std::collections::BTreeMap;
+
 use psc_formats::Manifest;
 
 use super::detect::{About, Context, Detector, Packet};
@@ -27,6 +29,8 @@ const RANGES: usize = 10;
 const FUNCTIONS: usize = 8;
 const REFUSED: u64 = 3;
 const WRONG: u64 = 2;
+/// More findings than this of one kind and one client are told as one.
+const ALIKE: usize = 4;
 /// Exceptions of a Modbus gateway: no path to the unit, no answer of it.
 const UNREACHABLE: u16 = 10;
 const SILENT: u16 = 11;
@@ -103,8 +107,46 @@ impl Detector for Industrial {
             findings.extend(conclude.scan());
             findings.extend(conclude.malformed());
         }
-        findings
+        together(findings)
     }
+}
+
+/// One client that does the same at many controllers is told once.
+fn together(findings: Vec<Finding>) -> Vec<Finding> {
+    type Key = (String, Vec<String>, String);
+    let key = |f: &Finding| -> Key { (f.id.clone(), f.actors.clone(), f.severity.clone()) };
+    let mut times: BTreeMap<Key, usize> = BTreeMap::new();
+    for finding in &findings {
+        *times.entry(key(finding)).or_default() += 1;
+    }
+    let mut kept_at: BTreeMap<Key, usize> = BTreeMap::new();
+    let mut out: Vec<(Finding, Vec<String>)> = Vec::new();
+    for finding in findings {
+        let key = key(&finding);
+        let many = times.get(&key).is_some_and(|n| *n > ALIKE);
+        if many && let Some((kept, others)) = kept_at.get(&key).and_then(|at| out.get_mut(*at)) {
+            others.extend(finding.targets);
+            kept.first = kept.first.min(finding.first);
+            kept.last = kept.last.max(finding.last);
+            kept.packets += finding.packets;
+        } else {
+            kept_at.insert(key, out.len());
+            out.push((finding, Vec::new()));
+        }
+    }
+    out.into_iter()
+        .map(|(mut finding, others)| {
+            if !others.is_empty() {
+                let n = others.len();
+                finding.evidence.push(format!(
+                    "It did likewise at {n} more: {}.",
+                    super::evidence::listed(others.iter().cloned(), 10)
+                ));
+                finding.targets.extend(others.into_iter().take(20));
+            }
+            finding
+        })
+        .collect()
 }
 
 struct Conclude<'a> {
@@ -487,6 +529,22 @@ mod tests {
         let mut stranger = Line::new(Some(Baseline::default()));
         stranger.poll();
         assert_eq!(stranger.ids(), ["ics-new-master"]);
+    }
+
+    #[test]
+    fn one_client_at_many_controllers_is_one_finding() {
+        for (servers, findings) in [(4_u8, 4), (5, 1), (30, 1)] {
+            let mut scene = Scene::of(Industrial::against(None));
+            for n in 1..=servers {
+                let silence = [0, 1, 0, 0, 0, 6, 1, 8, 0, 4, 0, 0];
+                let segment = tcp((40_000, 502), 0x18, 1, 1, &[], &silence);
+                let frame = ip((A, B), "10.0.0.1", &format!("10.0.1.{n}"), 6, &segment);
+                scene.frame(u64::from(n), &frame);
+            }
+            let found = scene.findings();
+            assert_eq!(found.len(), findings, "{servers}");
+            assert_eq!(found.iter().map(|f| f.packets).sum::<u64>(), u64::from(servers));
+        }
     }
 
     #[test]

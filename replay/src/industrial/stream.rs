@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use psc_formats::FiveTuple;
 use psc_formats::packet::{Headers, Transport};
 
-use super::{Message, Protocol, Role, Step, bacnet, parse, protocol};
+use super::{Effect, Message, Protocol, Role, Step, bacnet, parse, protocol};
 use crate::analyzer::tcp::{RST, SYN};
 use crate::bounded::Bounded;
 
@@ -207,15 +207,20 @@ impl Stream {
     }
 
     fn read(&mut self, protocol: Protocol, role: Role, out: &mut Read) {
-        let mut at = 0;
+        let (mut at, mut guessed) = (0, false);
         loop {
             let rest = &self.partial[at..];
             if rest.is_empty() {
                 break;
             }
             match parse(protocol, role, rest) {
-                Step::Frame(len, messages) if len > 0 => {
+                // What was found behind nonsense and makes none is nonsense as well.
+                Step::Frame(len, messages)
+                    if len > 0
+                        && !(guessed && messages.iter().any(|m| m.effect == Effect::Illegal)) =>
+                {
                     self.spoken = true;
+                    guessed = false;
                     out.messages.extend(messages);
                     at += len;
                 }
@@ -227,6 +232,7 @@ impl Stream {
                     if self.spoken && !self.cut {
                         out.wrong += skipped as u64;
                     }
+                    guessed = true;
                     at += skipped;
                 }
             }
