@@ -130,7 +130,7 @@ impl Rule {
             first: times.first,
             last: times.last,
             packets: times.count,
-            journeys: times.journeys,
+            journeys: times.journeys.to_vec(),
             references: self.references.iter().map(|&reference| reference.to_owned()).collect(),
         }
     }

@@ -60,6 +60,13 @@ pub(super) fn measure(psc: &Path, from: &Path, folder: &Path) -> Result<String> 
         command.args(["analyze", "--quiet", "--threads", threads]).arg(file);
         command
     };
+    let [imported, report] = ["imported.psc", "report.html"]
+        .map(|name| folder.join(name).to_string_lossy().into_owned());
+    let verb = |verb: &str, options: &[&str]| {
+        let mut command = Command::new(psc);
+        command.args([verb, "--quiet", "--threads", "1"]).arg(&capture).args(options);
+        command
+    };
     let mut tcptrace = Command::new("tcptrace");
     tcptrace.args(["-lrW", "-n"]).arg(&capture);
     let mut tshark = Command::new("tshark");
@@ -71,6 +78,10 @@ pub(super) fn measure(psc: &Path, from: &Path, folder: &Path) -> Result<String> 
         ("psc analyze, recording, 2 threads", analyze(&recording, "2")),
         ("tcptrace -lrW", tcptrace),
         ("tshark -q -z conv,tcp", tshark),
+        ("psc trace, capture, 1 thread", verb("trace", &[])),
+        ("psc locate, capture, 1 thread", verb("locate", &[])),
+        ("psc import, capture, 1 thread", verb("import", &["--force", "-o", &imported])),
+        ("psc report, capture, 1 thread", verb("report", &["-o", &report])),
     ];
     let mut took: Vec<Vec<Took>> = vec![Vec::new(); runs.len()];
     let mut limits = [const { Vec::new() }; 3];
@@ -132,7 +143,10 @@ pub(super) fn measure(psc: &Path, from: &Path, folder: &Path) -> Result<String> 
         small / 1024,
         middle(0, |t| t.peak as f64) / 1024.0
     )?;
-    for file in [capture, quarter, recording] {
+    let opened = open_in_browser(Path::new(&report), folder)?;
+    let size = std::fs::metadata(&report).with_context(|| report.clone())?.len();
+    writeln!(text, "\nThe report of {PACKETS} packets has {:.2} MB; {opened}", size as f64 / 1e6)?;
+    for file in [capture, quarter, recording, imported.into(), report.into()] {
         std::fs::remove_file(&file).with_context(|| file.display().to_string())?;
     }
     Ok(text)
@@ -243,6 +257,32 @@ fn run(command: &mut Command) -> Result<Took> {
     let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
     let cpu = seconds(usage.ru_utime) + seconds(usage.ru_stime);
     Ok(Took { wall, cpu, peak: usage.ru_maxrss as u64 })
+}
+
+/// How long Chromium takes from its start to the page with its scripts run, and to an empty page.
+fn open_in_browser(page: &Path, folder: &Path) -> Result<String> {
+    let profile = folder.join("browser");
+    let page = std::fs::canonicalize(page).with_context(|| page.display().to_string())?;
+    let mut times = [const { Vec::new() }; 2];
+    for _ in 0..ROUNDS {
+        let addresses = [format!("file://{}", page.display()), "about:blank".to_owned()];
+        for (address, times) in addresses.iter().zip(&mut times) {
+            let mut chromium = Command::new("chromium");
+            chromium.args(["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]);
+            chromium.args(["--disable-background-networking", "--disable-component-update"]);
+            chromium.args(["--disable-sync", "--dump-dom"]).arg(address);
+            chromium.arg(format!("--user-data-dir={}", profile.display()));
+            match run(&mut chromium) {
+                Ok(took) => times.push(took.wall),
+                Err(error) => return Ok(format!("not opened: {error}.")),
+            }
+        }
+    }
+    let _ = std::fs::remove_dir_all(&profile);
+    let [whole, empty] = times.map(|times| median(&times));
+    Ok(format!(
+        "Chromium has it open, scripts run, after {whole:.2} s, an empty page after {empty:.2} s."
+    ))
 }
 
 /// Seconds to read a file.

@@ -99,7 +99,47 @@ pub(super) struct Times {
     pub(super) first: u64,
     /// See `first`.
     pub(super) last: u64,
-    pub(super) journeys: Vec<u64>,
+    pub(super) journeys: Journeys,
+}
+
+/// The first few journeys, in place: every connection has some.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Journeys {
+    len: u8,
+    first: [u64; Times::JOURNEYS],
+}
+
+impl std::ops::Deref for Journeys {
+    type Target = [u64];
+
+    fn deref(&self) -> &[u64] {
+        &self.first[..usize::from(self.len)]
+    }
+}
+
+impl Journeys {
+    /// One more, when there is room.
+    fn push(&mut self, journey: u64) {
+        if let Some(free) = self.first.get_mut(usize::from(self.len)) {
+            *free = journey;
+            self.len += 1;
+        }
+    }
+
+    /// The lowest of both.
+    fn merge(&mut self, other: &Self) {
+        let mut all = [0; 2 * Times::JOURNEYS];
+        let (own, both) = (self.len(), self.len() + other.len());
+        all[..own].copy_from_slice(self);
+        all[own..both].copy_from_slice(other);
+        all[..both].sort_unstable();
+        self.len = 0;
+        for (index, journey) in all[..both].iter().enumerate() {
+            if index == 0 || all[index - 1] != *journey {
+                self.push(*journey);
+            }
+        }
+    }
 }
 
 impl Times {
@@ -113,7 +153,6 @@ impl Times {
         self.first = self.first.min(at);
         self.last = self.last.max(at);
         if let Some(journey) = journey
-            && self.journeys.len() < Self::JOURNEYS
             && self.journeys.last() != Some(&journey)
         {
             self.journeys.push(journey);
@@ -131,10 +170,7 @@ impl Times {
         self.count = self.count.saturating_add(other.count);
         self.first = self.first.min(other.first);
         self.last = self.last.max(other.last);
-        self.journeys.extend(other.journeys.iter().copied());
-        self.journeys.sort_unstable();
-        self.journeys.dedup();
-        self.journeys.truncate(Self::JOURNEYS);
+        self.journeys.merge(&other.journeys);
     }
 }
 
