@@ -185,9 +185,16 @@ fn a_sender_that_is_told_nothing_of_its_second_syn_ack_is_no_half_open_connectio
 /// with it. Without the counter that tells them, or without the drop, they are something else.
 #[test]
 fn causes_of_the_whole_host_are_told_by_drop_and_counter() {
+    /// Name, drop reason, function, rises, found.
+    type Row = (
+        &'static str,
+        &'static str,
+        &'static str,
+        &'static [(&'static str, u64)],
+        &'static [&'static str],
+    );
     #[rustfmt::skip]
-    let cases: &[(&str, &str, &str, &[(&str, u64)], &[&str])] = &[
-        // name, drop reason, function, rises, found
+    let cases: &[Row] = &[
         ("conntrack full",    "NETFILTER_DROP",  "nf_hook_slow",      &[("conntrack.drop", 2)],            &["conntrack-full"]),
         ("a rule, no full table", "NETFILTER_DROP", "nf_hook_slow",   &[("conntrack.drop", 0)],            &["firewall-drop"]),
         ("a rule beside a full table", "NETFILTER_DROP", "nft_do_chain", &[("conntrack.drop", 2)],         &["firewall-drop"]),
