@@ -4,7 +4,6 @@
 //! A source that may be forged is limited and never dropped: else whoever forges it chooses whom we cut
 //! off. The limit is of what comes to the target then: forged sources would each have a bucket of their own.
 
-use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::engine::{ClosedJourney, Observer, Pass, Sighting, World};
@@ -16,17 +15,20 @@ use super::rules::{Compiled, FLOWS, ReplayOptions, RuleFile, RuleReplay, RuleSet
 
 /// Suggestions at most.
 const SUGGESTIONS: usize = 32;
+/// Rates tried of a limit, mildest first: the first that keeps out half of what it is about is suggested.
+const RATES: [&str; 3] = ["100/s", "10/s", "1/s"];
 
 #[derive(Debug)]
 struct Proposal {
     suggestion: Suggestion,
-    set: RuleSet,
+    /// The rule, once for each rate that it may have, as text and compiled.
+    tries: Vec<(String, RuleSet)>,
 }
 
 /// Observes a second pass and has each proposed rule, alone, decide about every packet.
 #[derive(Debug)]
 pub struct Suggester {
-    proposals: Vec<(Suggestion, RuleReplay)>,
+    proposals: Vec<(Suggestion, Vec<(String, RuleReplay)>)>,
     without: Vec<(String, String)>,
 }
 
@@ -49,38 +51,59 @@ impl Suggester {
                 Ok(proposal) => proposals.push(proposal),
             }
         }
-        let most = FLOWS / proposals.len().max(1);
-        let replayed = |Proposal { suggestion, set }| {
-            (suggestion, RuleReplay::of_flows(set, ReplayOptions::default(), most))
-        };
-        Self { proposals: proposals.into_iter().map(replayed).collect(), without }
+        let all: usize = proposals.iter().map(|proposal| proposal.tries.len()).sum();
+        let most = FLOWS / all.max(1);
+        let replayed =
+            |(rule, set)| (rule, RuleReplay::of_flows(set, ReplayOptions::default(), most));
+        let proposals = proposals.into_iter().map(|Proposal { suggestion, tries }| {
+            (suggestion, tries.into_iter().map(replayed).collect())
+        });
+        Self { proposals: proposals.collect(), without }
     }
 
-    /// The suggestions with what they would have done.
+    /// The suggestions with what they would have done. A rule that would have done nothing is none.
     pub fn finish(self, pass: &Pass) -> SuggestView {
-        let judged = |(mut suggestion, replayed): (Suggestion, RuleReplay)| {
-            judge(&mut suggestion, &replayed.finish("", pass));
-            suggestion
-        };
-        SuggestView {
-            provenance: pass.provenance.clone(),
-            suggestions: self.proposals.into_iter().map(judged).collect(),
-            without: self.without,
+        let Self { proposals, mut without } = self;
+        let mut suggestions = Vec::new();
+        for (suggestion, tries) in proposals {
+            let judged = tries.into_iter().map(|(rule, replayed)| {
+                judge(Suggestion { rule, ..suggestion.clone() }, &replayed.finish("", pass))
+            });
+            match choose(judged.collect()) {
+                Some(chosen) => suggestions.push(chosen),
+                None => without.push((
+                    suggestion.finding,
+                    "replayed here, a rule for it would have discarded nothing".to_owned(),
+                )),
+            }
         }
+        SuggestView { provenance: pass.provenance.clone(), suggestions, without }
     }
 }
 
-fn judge(suggestion: &mut Suggestion, view: &RuleReplayView) {
+/// The mildest that keeps out half of what it is about, else the harshest; `None` when that does nothing.
+fn choose(mut tries: Vec<Suggestion>) -> Option<Suggestion> {
+    let enough = |one: &Suggestion| one.matched > 0 && one.discarded * 2 >= one.matched;
+    let chosen = match tries.iter().position(enough) {
+        Some(index) => tries.swap_remove(index),
+        None => tries.pop()?,
+    };
+    let acts = chosen.discarded > 0 || chosen.action == "alert" && chosen.matched > 0;
+    acts.then_some(chosen)
+}
+
+fn judge(mut suggestion: Suggestion, view: &RuleReplayView) -> Suggestion {
     suggestion.of = view.asked;
     suggestion.unjudged = view.flows_forgotten;
-    let [about, rule] = view.rules.as_slice() else { return };
+    let [about, rule] = view.rules.as_slice() else { return suggestion };
     suggestion.matched = about.matched;
     suggestion.discarded = rule.discarded + rule.blocked;
     suggestion.healthy_flows = rule.healthy_flows;
     suggestion.healthy_packets = rule.healthy_packets;
     let hurt = rule.examples.iter().map(|one| (one.flow.clone(), one.packets, one.of));
     suggestion.hurt = hurt.collect();
-    suggestion.verdict = verdict(suggestion);
+    suggestion.verdict = verdict(&suggestion);
+    suggestion
 }
 
 fn verdict(suggestion: &Suggestion) -> String {
@@ -88,14 +111,8 @@ fn verdict(suggestion: &Suggestion) -> String {
         0 => String::new(),
         n => format!(" {n} flows could not be judged: there were too many."),
     };
-    if suggestion.matched == 0 {
-        "It would have done nothing here: what it answers was no packet of its own, or did not come in \
-         where this was recorded."
-            .to_owned()
-    } else if suggestion.action == "alert" {
+    if suggestion.action == "alert" {
         "It discards nothing.".to_owned()
-    } else if suggestion.discarded == 0 {
-        "It would have discarded nothing: the rate was never exceeded.".to_owned()
     } else if suggestion.healthy_flows == 0 {
         format!("No healthy flow of this recording would have lost a packet.{unjudged}")
     } else {
@@ -108,13 +125,13 @@ fn verdict(suggestion: &Suggestion) -> String {
 
 impl Observer for Suggester {
     fn sighting(&mut self, world: World<'_>, sighting: &Sighting<'_>) {
-        for (_, replayed) in &mut self.proposals {
+        for (_, replayed) in self.proposals.iter_mut().flat_map(|(_, tries)| tries) {
             replayed.sighting(world, sighting);
         }
     }
 
     fn closed(&mut self, world: World<'_>, journey: &ClosedJourney) {
-        for (_, replayed) in &mut self.proposals {
+        for (_, replayed) in self.proposals.iter_mut().flat_map(|(_, tries)| tries) {
             replayed.closed(world, journey);
         }
     }
@@ -229,25 +246,21 @@ fn condition(finding: &Finding) -> Result<(String, &'static str, &'static str), 
 fn propose(finding: &Finding) -> Result<Proposal, String> {
     let (expression, action, why) = condition(finding)?;
     let quoted = expression.replace('\\', "\\\\").replace('"', "\\\"");
-    let mut rule =
+    let rule =
         format!("[[rule]]\nid = \"{}\"\nmatch = \"{quoted}\"\naction = \"{action}\"\n", finding.id);
+    let mut rules = vec![rule.clone()];
     if action == "limit" {
         let per = if expression.contains(".src == ") { "source" } else { "destination" };
-        let _ = write!(rule, "rate = \"100/s\"\nper = \"{per}\"\n");
         // Who has completed a handshake is not who forges sources: known clients keep coming in.
-        if finding.id == "syn-flood" {
-            rule.push_str("unproven = true\n");
-        }
+        let unproven = if finding.id == "syn-flood" { "unproven = true\n" } else { "" };
+        let at = |rate| format!("{rule}rate = \"{rate}\"\nper = \"{per}\"\n{unproven}");
+        rules = RATES.iter().map(at).collect();
     }
-    // A limit lets what is within the rate go on: another rule counts all that it is about.
-    let counted =
-        format!("[[rule]]\nid = \"about\"\nmatch = \"{quoted}\"\naction = \"count\"\n{rule}");
-    let no_lists = &mut |_: &str| Err("a suggested rule names no list".to_owned());
-    let file = RuleFile::parse(&counted, no_lists)
-        .map_err(|error| format!("the rule proposed for it is no rule: {error}"))?;
-    let set = RuleSet::new(file)
-        .map_err(|error| format!("the rule proposed for it does not compile: {error}"))?;
-    let replay_only = match set.compiled.first() {
+    let tries = rules
+        .into_iter()
+        .map(|rule| compiled(&quoted, &rule).map(|set| (rule, set)))
+        .collect::<Result<Vec<_>, String>>()?;
+    let replay_only = match tries.first().and_then(|(_, set)| set.compiled.first()) {
         Some(Compiled::ReplayOnly(why)) => why.clone(),
         _ => String::new(),
     };
@@ -255,12 +268,22 @@ fn propose(finding: &Finding) -> Result<Proposal, String> {
         finding: finding.title.clone(),
         action: action.to_owned(),
         expression,
-        rule,
         why: why.to_owned(),
         replay_only,
         ..Suggestion::default()
     };
-    Ok(Proposal { suggestion, set })
+    Ok(Proposal { suggestion, tries })
+}
+
+/// The rule behind one that counts all that it is about: a limit lets what is within the rate go on.
+fn compiled(quoted: &str, rule: &str) -> Result<RuleSet, String> {
+    let counted =
+        format!("[[rule]]\nid = \"about\"\nmatch = \"{quoted}\"\naction = \"count\"\n{rule}");
+    let no_lists = &mut |_: &str| Err("a suggested rule names no list".to_owned());
+    let file = RuleFile::parse(&counted, no_lists)
+        .map_err(|error| format!("the rule proposed for it is no rule: {error}"))?;
+    RuleSet::new(file)
+        .map_err(|error| format!("the rule proposed for it does not compile: {error}"))
 }
 
 #[cfg(test)]
@@ -297,21 +320,30 @@ mod tests {
         ] {
             let proposal = propose(&finding(id, actor, target)).expect(id);
             assert_eq!(proposal.suggestion.action, action, "{id}");
-            assert!(proposal.suggestion.rule.contains(&format!("action = \"{action}\"")));
+            let (rule, _) = &proposal.tries[0];
+            assert!(rule.contains(&format!("action = \"{action}\"")), "{id}: {rule}");
         }
         assert!(propose(&finding("smurf", "", "")).is_err());
         assert!(propose(&finding("port-scan", "nobody", "10.0.0.2")).is_err());
     }
 
-    /// What suggested rules say of packets, a millisecond apart.
-    fn suggest(finding: Finding, packets: &[psc_formats::packet::Headers]) -> Suggestion {
+    /// What is suggested for a finding in packets that come so far apart.
+    fn replayed(
+        finding: Finding,
+        packets: &[psc_formats::packet::Headers],
+        apart: u64,
+    ) -> SuggestView {
         let view = DetectView { findings: vec![finding], ..DetectView::default() };
         let mut suggester = Suggester::new(&view);
         let mut feed = Feed::default();
         for (n, headers) in packets.iter().enumerate() {
-            feed.frame(&mut suggester, n as u64 * 1_000_000, headers);
+            feed.frame(&mut suggester, n as u64 * apart, headers);
         }
-        suggester.finish(&Pass::default()).suggestions.remove(0)
+        suggester.finish(&Pass::default())
+    }
+
+    fn suggest(finding: Finding, packets: &[psc_formats::packet::Headers]) -> Suggestion {
+        replayed(finding, packets, 1_000_000).suggestions.remove(0)
     }
 
     #[test]
@@ -358,21 +390,36 @@ mod tests {
     }
 
     #[test]
-    fn a_drop_is_all_that_matches_an_alert_is_nothing_and_a_miss_is_said() {
+    fn a_drop_is_all_that_matches_an_alert_is_nothing_and_what_does_nothing_is_no_rule() {
         let packets = [
             sample::tcp("10.0.0.9:4000", "10.0.0.2:80", 0, 1, 0, 0),
             sample::udp("10.0.0.9:4000", "10.0.0.2:53", 10),
         ];
-        for (id, matched, discarded, says) in [
-            ("tcp-flag-flood", 1, 1, "No healthy flow"),
-            ("ics-write", 2, 0, "discards nothing"),
-            ("udp-flood", 1, 0, "never exceeded"),
-            ("land", 0, 0, "done nothing"),
+        for (id, expected, says) in [
+            ("tcp-flag-flood", Some((1, 1)), "No healthy flow"),
+            ("ics-write", Some((2, 0)), "discards nothing"),
+            ("udp-flood", None, "would have discarded nothing"),
+            ("land", None, "would have discarded nothing"),
         ] {
-            let found = suggest(finding(id, "10.0.0.9 (proven)", "10.0.0.2"), &packets);
-            assert_eq!((found.matched, found.discarded), (matched, discarded), "{id}");
-            assert!(found.verdict.contains(says), "{id}: {}", found.verdict);
-            assert_eq!(found.replay_only, "", "{id}");
+            let view = replayed(finding(id, "10.0.0.9 (proven)", "10.0.0.2"), &packets, 1_000_000);
+            let found = view.suggestions.first();
+            assert_eq!(found.map(|one| (one.matched, one.discarded)), expected, "{id}");
+            let words = found.map_or_else(|| &view.without[0].1, |one| &one.verdict);
+            assert!(words.contains(says), "{id}: {words}");
+            assert!(found.is_none_or(|one| one.replay_only.is_empty()), "{id}");
+        }
+    }
+
+    #[test]
+    fn the_mildest_rate_that_keeps_out_half_is_suggested() {
+        let syn = |port: u32| sample::tcp("10.0.0.9:4000", &format!("10.0.0.2:{port}"), 2, 1, 0, 0);
+        let packets: Vec<_> = (1..=100).map(syn).collect();
+        for (apart_ms, rate) in [(1, "10/s"), (4, "10/s"), (20, "10/s"), (40, "10/s"), (90, "1/s")]
+        {
+            let scan = finding("port-scan", "10.0.0.9 (x)", "10.0.0.2");
+            let found = replayed(scan, &packets, apart_ms * 1_000_000).suggestions.remove(0);
+            assert!(found.rule.contains(rate), "every {apart_ms} ms: {}", found.rule);
+            assert!(found.discarded * 2 >= found.matched, "{found:?}");
         }
     }
 }
