@@ -13,9 +13,10 @@ use std::fs::File;
 use std::io::{self, BufRead, BufWriter};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::os::unix::fs::MetadataExt;
+use std::panic;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, mpsc};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -41,6 +42,10 @@ const TARGETS: usize = 1_000_000;
 const FIRST_PORT: u16 = 33_434;
 /// Sequence numbers that one tracer may use before it starts over.
 const SEQUENCES: u16 = 400;
+/// How often a signal is looked for.
+const LOOK: Duration = Duration::from_millis(100);
+/// Shell convention for "ended by SIGINT".
+const ABORTED: i32 = 128 + signal_hook::consts::SIGINT;
 
 /// Probes every target and writes the results to `path`.
 pub(crate) fn run(
@@ -56,9 +61,11 @@ pub(crate) fn run(
     let mut writer = Writer::new(BufWriter::new(output), &manifest(args)).with_context(failed)?;
     let bar = bar(console, targets.len() as u64);
     let mut sources = BTreeSet::new();
-    let mut answered = 0;
-    let trouble = plan.run(&targets, |fact| {
+    let (mut answered, mut measured) = (0, 0_u64);
+    let stop = on_signal()?;
+    let trouble = plan.run(&targets, &stop, |fact| {
         bar.inc(1);
+        measured += 1;
         answered += u64::from(fact.probes.iter().any(|probe| probe.answer.is_some()));
         // The sender's own address is no peer of its.
         if let Some(source) = fact.source
@@ -89,15 +96,32 @@ pub(crate) fn run(
     // Every probe sent is in the file: there is no recorder that could lose one.
     let loss = LossFact { capture_dropped: Some(0), ..LossFact::default() };
     writer.append_fact(&Fact::Loss(loss)).with_context(failed)?;
-    let end = EndFact { reason: "probed".to_owned(), ..EndFact::default() };
+    let stopped = stop.load(Ordering::Relaxed) && measured < targets.len() as u64;
+    let reason = if stopped { "stopped while probing" } else { "probed" }.to_owned();
+    let end = EndFact { reason, ..EndFact::default() };
     let output = writer.finish(end).with_context(failed)?;
     output.into_inner().map_err(io::IntoInnerError::into_error).with_context(failed)?.keep()?;
     let all = targets.len() as u64;
-    console.note(&format!(
-        "probed {}, {answered} with an answer",
-        psc_reports::units::counted(all, "target", "targets")
-    ));
+    let targets = psc_reports::units::counted(all, "target", "targets");
+    console.note(&if stopped {
+        format!("stopped: probed {measured} of {targets}, {answered} with an answer; that is kept")
+    } else {
+        format!("probed {targets}, {answered} with an answer")
+    });
     Ok(())
+}
+
+/// What the first SIGINT or SIGTERM sets; the second ends the process.
+fn on_signal() -> anyhow::Result<Arc<AtomicBool>> {
+    use signal_hook::{consts, flag};
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [consts::SIGINT, consts::SIGTERM] {
+        // In this order: the first signal finds it unset.
+        flag::register_conditional_shutdown(signal, ABORTED, Arc::clone(&stop))
+            .and_then(|_| flag::register(signal, Arc::clone(&stop)))
+            .context("cannot handle signals")?;
+    }
+    Ok(stop)
 }
 
 fn manifest(args: &ProbeArgs) -> Manifest {
@@ -216,42 +240,85 @@ impl Plan {
         }
     }
 
-    /// Traces all targets, hands results on as they come, and returns what failed.
+    /// Traces all targets, hands results on as they come, and returns what failed. Once `stop` is set, what the
+    /// tracers at work have so far is handed on and they are left to themselves: a round cannot be cut short.
     fn run(
         self,
         targets: &[IpAddr],
+        stop: &Arc<AtomicBool>,
         mut done: impl FnMut(RouteProbesFact) -> io::Result<()>,
     ) -> anyhow::Result<Vec<(IpAddr, anyhow::Error)>> {
-        let next = AtomicUsize::new(0);
+        let work = Arc::new(Work {
+            targets: targets.to_vec(),
+            next: AtomicUsize::new(0),
+            so_far: (0..self.tracers).map(|_| Mutex::default()).collect(),
+        });
         let (results, incoming) = mpsc::sync_channel(64);
-        let mut trouble = Vec::new();
-        thread::scope(|scope| {
-            for slot in 0..self.tracers {
-                let (next, results) = (&next, results.clone());
-                scope.spawn(move || {
-                    loop {
-                        let at = next.fetch_add(1, Ordering::Relaxed);
-                        let Some(target) = targets.get(at) else { break };
-                        // A closed channel: the file could not be written, nobody wants more.
-                        if results.send((*target, self.trace(*target, slot as u16))).is_err() {
-                            break;
-                        }
+        for slot in 0..self.tracers {
+            let (work, results, stop) = (Arc::clone(&work), results.clone(), Arc::clone(stop));
+            thread::spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let at = work.next.fetch_add(1, Ordering::Relaxed);
+                    let Some(target) = work.targets.get(at) else { break };
+                    let so_far = &work.so_far[slot as usize];
+                    // A fault inside trippy-core costs its target's last rounds and nobody else's.
+                    let trace = || self.trace(*target, slot as u16, so_far);
+                    let result = panic::catch_unwind(panic::AssertUnwindSafe(trace))
+                        .unwrap_or_else(|_| Err(anyhow!("the prober failed inside (trippy-core)")));
+                    // Taken: it was handed on when probing was stopped.
+                    let taken = so_far.lock().unwrap_or_else(PoisonError::into_inner).take();
+                    let result = match (result, taken) {
+                        (Ok(()), Some(fact)) => Ok(fact),
+                        (Ok(()), None) => break,
+                        (Err(_), Some(fact)) if !fact.probes.is_empty() => Ok(fact),
+                        (Err(error), _) => Err(error),
+                    };
+                    // A closed channel: the file could not be written, nobody wants more.
+                    if results.send((*target, result)).is_err() {
+                        break;
                     }
-                });
+                }
+            });
+        }
+        drop(results);
+        let mut trouble = Vec::new();
+        let failed = "cannot write the results; is there space?";
+        let mut take = |(target, result): (IpAddr, anyhow::Result<RouteProbesFact>)| {
+            match result {
+                Ok(fact) => done(fact).context(failed)?,
+                Err(error) => trouble.push((target, error)),
             }
-            drop(results);
-            for (target, result) in incoming {
-                match result {
-                    Ok(fact) => done(fact).context("cannot write the results; is there space?")?,
-                    Err(error) => trouble.push((target, error)),
+            anyhow::Ok(())
+        };
+        loop {
+            match incoming.recv_timeout(LOOK) {
+                Ok(result) => take(result)?,
+                Err(mpsc::RecvTimeoutError::Disconnected) => break,
+                Err(mpsc::RecvTimeoutError::Timeout) if !stop.load(Ordering::Relaxed) => {}
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    let parts = work.so_far.iter().filter_map(|so_far| {
+                        so_far.lock().unwrap_or_else(PoisonError::into_inner).take()
+                    });
+                    for fact in parts.filter(|fact| !fact.probes.is_empty()) {
+                        take((fact.target.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), Ok(fact)))?;
+                    }
+                    while let Ok(result) = incoming.try_recv() {
+                        take(result)?;
+                    }
+                    break;
                 }
             }
-            Ok(trouble)
-        })
+        }
+        Ok(trouble)
     }
 
-    /// Traces one target. `slot` keeps tracers that run at the same time apart.
-    fn trace(self, target: IpAddr, slot: u16) -> anyhow::Result<RouteProbesFact> {
+    /// Traces one target into `so_far`, round by round. `slot` keeps tracers that run at the same time apart.
+    fn trace(
+        self,
+        target: IpAddr,
+        slot: u16,
+        so_far: &Mutex<Option<RouteProbesFact>>,
+    ) -> anyhow::Result<()> {
         let source = source(target)
             .map_err(|error| anyhow!("no route there ({error}); look at `ip route`"))?;
         let id = TRACE_ID.fetch_add(1, Ordering::Relaxed) as u16 | 1;
@@ -268,32 +335,8 @@ impl Plan {
             (ProbeProtocol::Udp, ProbeStrategy::Dublin) => MultipathStrategy::Dublin,
             _ => MultipathStrategy::Classic,
         };
-        let probes = Mutex::new(Vec::new());
-        let tracer = Builder::new(target)
-            .source_addr(Some(source))
-            .protocol(protocol)
-            .port_direction(ports)
-            .multipath_strategy(strategy)
-            .trace_identifier(id)
-            .initial_sequence(first)
-            .icmp_extension_parse_mode(IcmpExtensionParseMode::Enabled)
-            .max_rounds(Some(usize::from(self.rounds)))
-            .max_ttl(self.max_hops)
-            .max_inflight(self.max_hops)
-            .min_round_duration(self.round.0)
-            .max_round_duration(self.round.1)
-            .build()
-            .map_err(|error| anyhow!("{error}"))?;
-        tracer
-            .run_with(|result| {
-                if let Ok(mut probes) = probes.lock() {
-                    take(result, &mut probes);
-                }
-            })
-            .map_err(|error| anyhow!("{}", explain(&error.to_string())))?;
-        let probes = probes.into_inner().unwrap_or_default();
-        Ok(RouteProbesFact {
-            at: probes.iter().map(|probe| probe.at).min().unwrap_or(0),
+        let fact = RouteProbesFact {
+            at: 0,
             netns: netns(),
             host: host_name(),
             source: Some(source),
@@ -311,9 +354,42 @@ impl Plan {
             }
             .to_owned(),
             tool: concat!("psc ", env!("CARGO_PKG_VERSION"), ", trippy-core 0.13").to_owned(),
-            probes,
-        })
+            probes: Vec::new(),
+        };
+        *so_far.lock().unwrap_or_else(PoisonError::into_inner) = Some(fact);
+        let tracer = Builder::new(target)
+            .source_addr(Some(source))
+            .protocol(protocol)
+            .port_direction(ports)
+            .multipath_strategy(strategy)
+            .trace_identifier(id)
+            .initial_sequence(first)
+            .icmp_extension_parse_mode(IcmpExtensionParseMode::Enabled)
+            .max_rounds(Some(usize::from(self.rounds)))
+            .max_ttl(self.max_hops)
+            .max_inflight(self.max_hops)
+            .min_round_duration(self.round.0)
+            .max_round_duration(self.round.1)
+            .build()
+            .map_err(|error| anyhow!("{error}"))?;
+        tracer
+            .run_with(|result| {
+                let mut so_far = so_far.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(fact) = so_far.as_mut() {
+                    take(result, &mut fact.probes);
+                    fact.at = fact.probes.iter().map(|probe| probe.at).min().unwrap_or(0);
+                }
+            })
+            .map_err(|error| anyhow!("{}", explain(&error.to_string())))
     }
+}
+
+/// What tracers share.
+struct Work {
+    targets: Vec<IpAddr>,
+    next: AtomicUsize,
+    /// Of each tracer, what its target has shown so far.
+    so_far: Vec<Mutex<Option<RouteProbesFact>>>,
 }
 
 /// Distinguishes echo requests of tracers, and of this process from others'.

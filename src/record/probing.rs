@@ -52,10 +52,12 @@ impl Probing {
         !matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Its results on the recording's clock. One that is still at work is stopped: it has none.
+    /// Its results on the recording's clock. One that is still at work is asked to stop and to keep
+    /// what it has.
     pub(super) fn results(mut self, clock: &Clock) -> anyhow::Result<Vec<Fact>> {
         if !self.ended() {
-            let _ = self.child.kill();
+            // SAFETY: a plain system call on a child that has not been waited for.
+            unsafe { libc::kill(self.child.id().cast_signed(), libc::SIGINT) };
         }
         let _ = self.child.wait();
         let path = self.folder.path().join("probes.psc");
