@@ -288,6 +288,9 @@ mod tests {
             0,
             "flooded on"
         );
+        let (left, right) = ("10.0.0.2", "10.0.0.3");
+        let flaps = [(left, 1, 0), (right, 2, 5), (left, 3, 5), (right, 4, 5), (left, 5, 5)];
+        assert_eq!(run(&flaps), 0, "the first of two neighbours to tell of somebody far");
     }
 
     #[test]
