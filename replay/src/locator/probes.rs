@@ -435,8 +435,9 @@ impl Probes {
     /// Routes, by key, and how many were forgotten.
     pub(super) fn finish(self) -> (BTreeMap<RunKey, Run>, u64) {
         let forgotten = self.runs.evicted();
-        let runs =
-            self.runs.into_oldest_first().into_iter().filter(|(_, run)| run.is_route()).collect();
+        // What a prober says of itself is a route, however short, and when nobody answered.
+        let runs = self.runs.into_oldest_first().into_iter();
+        let runs = runs.filter(|((.., stored), run)| *stored || run.is_route()).collect();
         (runs, forgotten)
     }
 }
