@@ -105,14 +105,20 @@ pub struct ClosedJourney {
 
 impl ClosedJourney {
     /// Last step minus first, nanoseconds. That a function returned is no step of the packet: by then it may
-    /// be elsewhere, or gone.
+    /// be elsewhere, or gone. Once it was read, when its memory is given back is not its time any more: the
+    /// kernel may put that off for milliseconds (`skb_attempt_defer_free`).
     pub fn duration(&self) -> u64 {
-        let moves =
-            |step: &&Event| !matches!(step.kind, psc_formats::EventKind::FunctionReturn { .. });
-        match (self.steps.iter().find(moves), self.steps.iter().rev().find(moves)) {
-            (Some(first), Some(last)) => last.at.0.saturating_sub(first.at.0),
-            _ => 0,
-        }
+        use psc_formats::EventKind as Kind;
+        let moves = |step: &&Event| !matches!(step.kind, Kind::FunctionReturn { .. });
+        let mut backwards = self.steps.iter().rev().filter(moves);
+        let (Some(first), Some(last)) = (self.steps.iter().find(moves), backwards.next()) else {
+            return 0;
+        };
+        let read = backwards.next().filter(|before| {
+            matches!(before.kind, Kind::CopyToUser { .. } | Kind::SockReceive { .. })
+                && matches!(last.kind, Kind::Consume { .. })
+        });
+        read.unwrap_or(last).at.0.saturating_sub(first.at.0)
     }
 
     /// Whether its bytes are those of a journey that it was cut or copied from, which has been counted.

@@ -361,7 +361,7 @@ pub static FIELDS: &[Field] = fields! {
     "drop.function" Text "" 0, Journey "function that dropped the packet" One |s| s.drop().and_then(|(_, location)| function(s, location));
     "drop.location" Text "" 0, Journey "where the packet was dropped: function+offset" One |s| s.drop().map(|(_, location)| Value::Text(s.world.tables.location(location).into()));
     "journey.id" Number "" u64::MAX, Journey "number of the journey" One |s| s.journey.map(|j| number(j.id.0));
-    "journey.latency" Duration "" u64::MAX, Journey "last step minus first" One |s| s.journey.map(|j| number(j.duration()));
+    "journey.latency" Duration "" u64::MAX, Journey "last step minus first; to its read, when it was read" One |s| s.journey.map(|j| number(j.duration()));
     "journey.steps" Number "" u64::MAX, Journey "steps of the journey" One |s| s.journey.map(|j| number(j.steps.len() as u64));
     "journey.outcome" Text "" 0, Journey "delivered, dropped or unknown" One |s| s.journey.map(|j| text(match j.outcome { Outcome::Delivered => "delivered", Outcome::Dropped { .. } => "dropped", Outcome::EndNotObserved => "unknown" }));
     "journey.ambiguous" Bool "" 1, Journey "its identity could not be settled" One |s| s.journey.map(|j| number(j.ambiguous.is_some()));

@@ -53,6 +53,18 @@ fn what_was_queued_first_is_read_first() {
 }
 
 #[test]
+fn what_was_read_takes_no_longer_until_it_is_freed() {
+    let mut stretch = stretch(17, 256);
+    arrives(&mut stretch, 1);
+    socket(&mut stretch, EventKind::DataReady {});
+    socket(&mut stretch, EventKind::SockReceive { rc: PAYLOAD });
+    stretch.at += 5_000_000;
+    stretch.see(Seen { skb: 1, iif: 1, ..SEEN }, consume(0));
+    let journeys = stretch.end();
+    assert_eq!((journeys[0].duration(), journeys[0].steps.len()), (30, 5));
+}
+
+#[test]
 fn what_was_discarded_in_the_queue_is_not_read() {
     let mut stretch = stretch(17, 256);
     arrives(&mut stretch, 1);
