@@ -202,6 +202,8 @@ pub const CASES: &[Case] = &[
             net.s.ip(&["route", "add", "10.77.0.1/32", "dev", "q0"]);
         },
         traffic: |net, faulty| {
+            // The server's own entry as well: probing it would tell the client who the server is.
+            net.s.ip(&["neigh", "flush", "dev", "s0"]);
             net.c.ip(&["neigh", "flush", "dev", "c0"]);
             let _server = echo(&net.s, (HERE, 9));
             send(&net.c, (SERVER, 9), 2, 50, SOON);

@@ -480,18 +480,37 @@ fn descriptors(bench: &Bench) -> Result<Row> {
 }
 
 fn memory_limit(bench: &Bench) -> Result<Row> {
-    let group = Path::new("/sys/fs/cgroup/psc-faults");
     let promised = "it stays below, or is killed and leaves a file that is readable and not closed";
     let fault = "memory limit of a control group (96 MiB)";
-    // Where no control group is mounted, a folder of plain files would limit nothing.
-    let ready = std::fs::create_dir_all(group)
-        .and_then(|()| std::fs::metadata(group.join("memory.peak")))
-        .and_then(|_| std::fs::write(group.join("memory.max"), "96M"));
-    if let Err(error) = ready {
-        let measured = format!("not measured: no control group with memory here ({error})");
+    // Control groups of version 2 and of version 1: the folder, the limit, the most that was used. Where none is
+    // mounted, a folder of plain files would limit nothing.
+    let versions = [
+        ("/sys/fs/cgroup/psc-faults", "memory.max", "memory.peak"),
+        (
+            "/sys/fs/cgroup/memory/psc-faults",
+            "memory.limit_in_bytes",
+            "memory.max_usage_in_bytes",
+        ),
+    ];
+    let mut ready = Err(std::io::Error::from(std::io::ErrorKind::NotFound));
+    for (group, limit, peak) in versions {
+        let group = Path::new(group);
+        ready = std::fs::create_dir(group)
+            .and_then(|()| std::fs::metadata(group.join(peak)))
+            .and_then(|_| std::fs::write(group.join(limit), "96M"))
+            .map(|()| (group, peak));
+        if ready.is_ok() {
+            break;
+        }
         let _ = std::fs::remove_dir(group);
-        return Ok(Row { fault, promised, measured, held: true });
     }
+    let (group, peak) = match ready {
+        Ok(ready) => ready,
+        Err(error) => {
+            let measured = format!("not measured: no control group with memory here ({error})");
+            return Ok(Row { fault, promised, measured, held: true });
+        }
+    };
     let path = bench.file("memory.psc");
     let mut recorder = start(&mut bench.recorder(&["--ring-mib", "4"], &path))?;
     std::fs::write(group.join("cgroup.procs"), recorder.id().to_string())?;
@@ -499,7 +518,7 @@ fn memory_limit(bench: &Bench) -> Result<Row> {
     flood.wait()?;
     signal(&recorder, libc::SIGTERM);
     let status = recorder.wait()?;
-    let most = std::fs::read_to_string(group.join("memory.peak")).unwrap_or_default();
+    let most = std::fs::read_to_string(group.join(peak)).unwrap_or_default();
     let _ = std::fs::remove_dir(group);
     let said = bench.read(&path)?;
     let ended =
