@@ -65,6 +65,11 @@ fn names(path: &Path, redactor: &Redactor) -> Vec<(String, String)> {
                     add("container", &task.container);
                 }
                 Fact::Socket(socket) => add("process", &socket.comm),
+                Fact::Firewall(firewall) => {
+                    for chain in &firewall.chains {
+                        add("chain", &chain.table);
+                    }
+                }
                 _ => {}
             }
         }

@@ -486,11 +486,7 @@ fn memory_limit(bench: &Bench) -> Result<Row> {
     // mounted, a folder of plain files would limit nothing.
     let versions = [
         ("/sys/fs/cgroup/psc-faults", "memory.max", "memory.peak"),
-        (
-            "/sys/fs/cgroup/memory/psc-faults",
-            "memory.limit_in_bytes",
-            "memory.max_usage_in_bytes",
-        ),
+        ("/sys/fs/cgroup/memory/psc-faults", "memory.limit_in_bytes", "memory.max_usage_in_bytes"),
     ];
     let mut ready = Err(std::io::Error::from(std::io::ErrorKind::NotFound));
     for (group, limit, peak) in versions {

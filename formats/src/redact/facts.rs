@@ -120,27 +120,34 @@ pub(super) fn fact(fact: &mut Fact, mapping: &mut Mapping, changes: &mut Changes
             }
         }
         Fact::Notice(notice) => notice.text = text(&notice.text, mapping, changes),
-        // Names of chains are part of these names.
-        Fact::Counters(counters) => counters.values.retain(|name, _| !name.starts_with("nft.")),
+        Fact::Counters(counters) => {
+            let values = std::mem::take(&mut counters.values);
+            counters.values = values
+                .into_iter()
+                .map(|(counter, value)| (rule_counter(counter, mapping, changes), value))
+                .collect();
+        }
         Fact::Firewall(firewall) => {
             let chains = firewall.chains.iter_mut().flat_map(|c| [&mut c.table, &mut c.name]);
             let rules = firewall.rules.iter_mut().flat_map(|r| [&mut r.table, &mut r.chain]);
             for part in chains.chain(rules) {
-                if !USUAL_CHAINS.contains(&part.as_str()) {
-                    *part = name("chain", part, mapping, changes);
-                }
+                *part = chain(part, mapping, changes);
             }
             for rule in &mut firewall.rules {
+                // `jump CHAIN`, `goto CHAIN`.
+                if let Some((verdict, target)) = rule.verdict.split_once(' ')
+                    && matches!(verdict, "jump" | "goto")
+                {
+                    rule.verdict = format!("{verdict} {}", chain(target, mapping, changes));
+                }
                 for condition in &mut rule.conditions {
                     *condition = text(condition, mapping, changes);
                 }
             }
         }
-        Fact::Chain(chain) => {
-            for part in [&mut chain.table, &mut chain.chain] {
-                if !USUAL_CHAINS.contains(&part.as_str()) {
-                    *part = name("chain", part, mapping, changes);
-                }
+        Fact::Chain(fact) => {
+            for part in [&mut fact.table, &mut fact.chain] {
+                *part = chain(part, mapping, changes);
             }
         }
         Fact::End(end) => {
@@ -188,6 +195,31 @@ pub(super) fn fact(fact: &mut Fact, mapping: &mut Mapping, changes: &mut Changes
 fn name(kind: &str, name: &str, mapping: &Mapping, changes: &mut Changes) -> String {
     changes.names += u64::from(!name.is_empty());
     mapping.name(kind, name)
+}
+
+/// A table or chain of the packet filter.
+fn chain(part: &str, mapping: &Mapping, changes: &mut Changes) -> String {
+    if USUAL_CHAINS.contains(&part) {
+        return part.to_owned();
+    }
+    name("chain", part, mapping, changes)
+}
+
+/// The name of a counter; tables and chains are part of those of rules
+/// ([`crate::fact::FilterRule::counter`]). Where a name has a dot, which part is which is not known, and the
+/// whole is replaced: nothing leaks, and the rule has no counter.
+fn rule_counter(counter: String, mapping: &Mapping, changes: &mut Changes) -> String {
+    let Some((family, rest)) = counter.strip_prefix("nft.").and_then(|c| c.split_once('.')) else {
+        return counter;
+    };
+    let parts: Vec<&str> = rest.split('.').collect();
+    match parts[..] {
+        [table, part, handle, unit] => {
+            let (table, part) = (chain(table, mapping, changes), chain(part, mapping, changes));
+            format!("nft.{family}.{table}.{part}.{handle}.{unit}")
+        }
+        _ => format!("nft.{family}.{}", name("chain", rest, mapping, changes)),
+    }
 }
 
 /// A namespace; in a merge, its host's name comes before it, or stands for the one that has no name.

@@ -202,7 +202,6 @@ fn is_about_nobody(fact: &Fact) -> bool {
         fact,
         Fact::Symbol(_)
             | Fact::Stack(_)
-            | Fact::Counters(_)
             | Fact::Loss(_)
             | Fact::Probe(_)
             | Fact::Clock(_)

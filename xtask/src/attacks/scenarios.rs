@@ -148,7 +148,10 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     benign("a NAT office", "python sockets", &[(Neighbour, "inject office 60")]),
     benign("a backup", "python sockets", &[(Neighbour, "inject get 8 /big")]),
     // Scans.
-    attack("SYN scan", "nmap -sS", &["port-scan"], &[(Attacker, "nmap -n -Pn -sS -p 1-200 $V >/dev/null")]).quick(),
+    // The flood before it is still being answered.
+    attack("SYN scan", "nmap -sS", &["port-scan"], &[(Attacker, "nmap -n -Pn -sS -p 1-200 $V >/dev/null")])
+        .also(&["backscatter"])
+        .quick(),
     attack("connect scan", "nmap -sT", &["port-scan"], &[(Attacker, "nmap -n -Pn -sT -p 1-200 $V >/dev/null")]),
     attack("FIN scan", "nmap -sF", &["port-scan"], &[(Attacker, "nmap -n -Pn -sF -p 1-100 $V >/dev/null")]),
     attack("null scan", "nmap -sN", &["port-scan"], &[(Attacker, "nmap -n -Pn -sN -p 1-100 $V >/dev/null")]),

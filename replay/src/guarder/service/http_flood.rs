@@ -1,6 +1,6 @@
 //! HTTP floods (Hulk, GoldenEye, LOIC): one client that asks faster than anybody reads.
 //!
-//! **Sees**, per client and server, 500 or more requests within ten seconds of which nine in ten are for
+//! **Sees**, per client and server, 900 or more requests within ten seconds of which nine in ten are for
 //! the same page, or nine in ten for another each (to get past caches).
 //!
 //! **Silent on** crawlers (a few a second), and proxies and address translation, behind which many ask for
@@ -18,7 +18,7 @@ use crate::guarder::watch::{Tally, Watch};
 use crate::view::detect::Finding;
 
 const WINDOW_NS: u64 = 10_000_000_000;
-const REQUESTS: u64 = 500;
+const REQUESTS: u64 = 900;
 const KEYS: usize = 2_048;
 
 #[derive(Debug)]
@@ -76,7 +76,7 @@ impl Detector for HttpFlood {
     fn about(&self) -> About {
         About {
             id: "http-flood",
-            sees: "500 or more HTTP requests of one client within ten seconds, nearly all for one page \
+            sees: "900 or more HTTP requests of one client within ten seconds, nearly all for one page \
                    or all for different ones; silent on crawlers, proxies and address translation.",
         }
     }
@@ -140,9 +140,9 @@ mod tests {
     #[test]
     fn one_page_or_never_the_same_and_quickly() {
         for (name, n, different, gap_ms, found) in [
-            ("random pages", 500_u32, 500, 15, 1),
-            ("one page", 500, 1, 15, 1),
-            ("too few", 499, 1, 15, 0),
+            ("random pages", 900_u32, 900, 10, 1),
+            ("one page", 900, 1, 10, 1),
+            ("too few", 899, 1, 10, 0),
             ("slower", 2_000, 2_000, 50, 0),
             ("what is popular", 600, 60, 10, 0),
         ] {
