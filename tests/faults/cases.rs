@@ -14,7 +14,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use crate::netns::raw;
-use crate::traffic::{ask, ask_within, dns, echo, listener, resolve, send, web};
+use crate::traffic::{answering, ask, ask_within, dns, echo, listener, resolve, send, web};
 
 use bpf::{Verdict, attach};
 use net::Kind::{Routed, Wire};
@@ -88,7 +88,7 @@ const CASES: &[Case] = &[
         place: &["10.77.0.2:80", "namespace s"], also: &[], twin: "connections that complete", net: Wire,
         fault: |net| net.s.sysctl("net.ipv4.tcp_max_syn_backlog", "8"),
         traffic: |net, faulty| {
-            let _listener = listener(&net.s, (SERVER, 80), 8);
+            let _server = answering(listener(&net.s, (SERVER, 80), 8));
             if faulty {
                 net.inject(60, |n| {
                     let from = Ipv4Addr::new(10, 77, 0, 100 + n as u8);

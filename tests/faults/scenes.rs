@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::net::{CLIENT, FAR, Net, SERVER};
 use super::{HERE, SOON};
-use crate::traffic::{ask, ask_within, echo, listener, option, send, web};
+use crate::traffic::{answering, ask, ask_within, echo, listener, option, send, web};
 
 pub fn none(_: &Net) {}
 
@@ -141,6 +141,7 @@ pub fn signed(net: &Net, required: bool) {
         };
         assert_eq!(rc, 0, "TCP_MD5SIG: {}", std::io::Error::last_os_error());
     }
+    let _server = answering(listener);
     ask_within(&net.c, (SERVER, 80).into(), 2, 10, Duration::from_millis(300));
 }
 
@@ -151,6 +152,7 @@ pub fn near_only(net: &Net, strict: bool) {
         const IP_MINTTL: i32 = 21;
         option(listener.as_raw_fd(), libc::IPPROTO_IP, IP_MINTTL, 255);
     }
+    let _server = answering(listener);
     ask_within(&net.c, (SERVER, 80).into(), 2, 10, Duration::from_millis(300));
 }
 

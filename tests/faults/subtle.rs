@@ -9,7 +9,7 @@ use super::net::Kind::{Bridged, Routed, Wire};
 use super::net::{CLIENT, FAR, Net, SERVER, nft};
 use super::scenes::{none, three_far_requests, three_requests};
 use super::{Case, HERE, SERVER6, SOON, SYN, raw};
-use crate::traffic::{ask, ask_within, echo, listener, option, send, web};
+use crate::traffic::{answering, ask, ask_within, echo, listener, option, send, web};
 
 #[rustfmt::skip]
 pub const CASES: &[Case] = &[
@@ -74,7 +74,7 @@ pub const CASES: &[Case] = &[
             net.s.sysctl("net.ipv4.tcp_max_syn_backlog", "8");
         },
         traffic: |net, faulty| {
-            let _listener = listener(&net.s, (SERVER, 80), 64);
+            let _server = answering(listener(&net.s, (SERVER, 80), 64));
             if faulty {
                 net.inject(40, |n| {
                     let from = std::net::Ipv4Addr::new(10, 77, 0, 100 + n as u8);

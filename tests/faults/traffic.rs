@@ -38,7 +38,11 @@ fn serve(mut work: impl FnMut() + Send + 'static) -> Server {
 /// Reads what each connection sends, answers `ok` to each piece, closes at its end.
 pub fn web(host: &Host, at: (impl Into<IpAddr>, u16)) -> Server {
     let at = SocketAddr::new(at.0.into(), at.1);
-    let listener = host.run(|| TcpListener::bind(at).expect("bind"));
+    answering(host.run(|| TcpListener::bind(at).expect("bind")))
+}
+
+/// Does that on a listener made before. One that nobody accepts from resets its connections as it closes.
+pub fn answering(listener: TcpListener) -> Server {
     listener.set_nonblocking(true).expect("nonblocking");
     let mut open: Vec<TcpStream> = Vec::new();
     serve(move || {
