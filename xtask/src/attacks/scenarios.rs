@@ -129,7 +129,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         .also(&["spoofed-source"]).quick(),
     attack("SYN flood with ECN flags", "hping3", &["syn-flood"], &[(Attacker, "hping3 -q -c 800 -i u2000 -S -X -Y -p 8080 --rand-source $V >/dev/null 2>&1 || true")])
         .also(&["spoofed-source"]),
-    benign("a busy server", "python sockets", &[(Neighbour, "inject get 600")]).quick(),
+    // One client that asks 90 times a second is a flood; each request is seen at both of its ends here.
+    benign("a busy server", "python sockets", &[(Neighbour, "inject get 300")]).quick(),
     attack("ACK flood", "hping3", &["ack-flood"], &[(Attacker, "hping3 -q -c 1200 -i u1000 -A -p 8080 $V >/dev/null 2>&1 || true")]),
     attack("RST flood", "hping3", &["rst-flood"], &[(Attacker, "hping3 -q -c 1200 -i u1000 -R -p 8080 --rand-source $V >/dev/null 2>&1 || true")]).also(&["spoofed-source"]),
     attack("FIN flood", "hping3", &["fin-flood"], &[(Attacker, "hping3 -q -c 1200 -i u1000 -F -p 8080 $V >/dev/null 2>&1 || true")]),
