@@ -5,6 +5,7 @@ mod bounded;
 pub mod census;
 pub mod diagnosis;
 pub mod diff;
+mod dns;
 pub mod engine;
 pub mod expect;
 pub mod expr;

@@ -7,6 +7,7 @@ use psc_formats::packet::{Headers, Transport};
 
 use super::{KEYS, Times};
 use crate::bounded::Bounded;
+use crate::dns;
 use crate::engine::JourneyId;
 
 const DNS: u16 = 53;
@@ -38,16 +39,12 @@ impl Default for Names {
     }
 }
 
-/// The first question's name: labels of letters, digits and the like; `None` for anything else.
+/// The first question's name: labels of letters, digits and the like; `None` for anything else, and for a name
+/// that points elsewhere.
 fn question(payload: &[u8]) -> Option<String> {
-    let mut rest = payload.get(12..)?;
+    const AT: usize = 12;
     let mut name = String::new();
-    loop {
-        let (&len, tail) = rest.split_first()?;
-        if len == 0 {
-            return (!name.is_empty()).then_some(name);
-        }
-        let label = tail.get(..usize::from(len)).filter(|_| len < 64)?;
+    let after = dns::labels(payload, AT, |label| {
         if !name.is_empty() {
             name.push('.');
         }
@@ -55,11 +52,10 @@ fn question(payload: &[u8]) -> Option<String> {
             let plain = octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_');
             name.push(char::from(plain.then_some(octet.to_ascii_lowercase())?));
         }
-        if name.len() > LONGEST {
-            return None;
-        }
-        rest = &tail[usize::from(len)..];
-    }
+        (name.len() <= LONGEST).then_some(())
+    })?;
+    // On the wire, a name takes the length of its first label and the empty last one more.
+    (!name.is_empty() && after == AT + name.len() + 2).then_some(name)
 }
 
 impl Names {
@@ -108,6 +104,8 @@ mod tests {
             ("plain", with(b"\x03wWw\x07example\x00"), Some("www.example")),
             ("the root", with(b"\x00"), None),
             ("a pointer", with(b"\xc0\x0c"), None),
+            ("a pointer to a name", with(b"\xc0\x10\0\0\x03www\x00"), None),
+            ("a length that is none", with(&[&[0x80; 1][..], &[b'a'; 128], &[0]].concat()), None),
             ("cut", b"\0\0\0\0\0\0\0\0\0\0\0\0\x03ww".to_vec(), None),
             ("a control character", with(b"\x03w\x1bw\x00"), None),
             ("too long", with(&[&[63; 64][..]; 5].concat()), None),

@@ -11,8 +11,8 @@ use std::net::IpAddr;
 
 use psc_formats::Manifest;
 
-use super::dns;
 use super::dns_tunnel::payload;
+use crate::dns;
 use crate::guarder::detect::{About, Context, Detector, Packet, needs_payload};
 use crate::guarder::evidence::{Distinct, Draft, hash};
 use crate::guarder::watch::{Tally, Watch};

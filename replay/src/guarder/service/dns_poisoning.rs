@@ -15,8 +15,8 @@ use std::net::IpAddr;
 use psc_formats::packet::Transport;
 use psc_formats::{FiveTuple, Manifest};
 
-use super::dns;
 use crate::bounded::Bounded;
+use crate::dns;
 use crate::guarder::detect::{About, Context, Detector, Packet, needs_payload};
 use crate::guarder::evidence::{Distinct, Draft, Seen, counted, hash, listed};
 use crate::guarder::watch::{Tally, Watch};

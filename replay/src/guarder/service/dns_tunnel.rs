@@ -20,7 +20,7 @@ use std::net::IpAddr;
 use psc_formats::Manifest;
 use psc_formats::packet::Transport;
 
-use super::dns;
+use crate::dns;
 use crate::guarder::detect::{About, Context, Detector, Packet, needs_payload};
 use crate::guarder::evidence::{Distinct, Draft, hash};
 use crate::guarder::watch::{Tally, Watch};

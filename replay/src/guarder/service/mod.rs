@@ -2,7 +2,6 @@
 
 mod beaconing;
 mod brute_force;
-mod dns;
 mod dns_flood;
 mod dns_poisoning;
 mod dns_tunnel;

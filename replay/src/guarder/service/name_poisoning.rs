@@ -13,8 +13,8 @@ use std::net::IpAddr;
 use psc_formats::Manifest;
 use psc_formats::packet::Transport;
 
-use super::dns;
 use crate::bounded::Bounded;
+use crate::dns;
 use crate::guarder::detect::{About, Context, Detector, Packet, needs_payload};
 use crate::guarder::evidence::{Draft, Seen, listed};
 use crate::view::detect::Finding;

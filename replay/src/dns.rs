@@ -1,4 +1,4 @@
-//! DNS messages as far as detectors look at them (RFC 1035): the first question, and the addresses
+//! DNS messages as far as detectors and diagnoses look at them (RFC 1035): the first question, and the addresses
 //! answered. LLMNR (RFC 4795) and NetBIOS names (RFC 1002) have the same shape.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -10,43 +10,39 @@ const ANSWERS: usize = 64;
 
 /// One message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Message {
-    pub(super) id: u16,
-    pub(super) response: bool,
+pub(crate) struct Message {
+    pub(crate) id: u16,
+    pub(crate) response: bool,
     /// 3 is "no such name".
-    pub(super) rcode: u8,
+    pub(crate) rcode: u8,
     /// Of the first question, or of the first answer where there is none; lower case.
-    pub(super) name: String,
-    pub(super) kind: u16,
+    pub(crate) name: String,
+    pub(crate) kind: u16,
     /// Addresses in the answers.
-    pub(super) addresses: Vec<IpAddr>,
+    pub(crate) addresses: Vec<IpAddr>,
     /// Bytes of answer data.
-    pub(super) answered_bytes: u64,
+    pub(crate) answered_bytes: u64,
 }
 
 fn be16(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes(*bytes.get(at..)?.first_chunk::<2>()?))
 }
 
-/// The name at `at`, and where what follows it begins.
-fn name(bytes: &[u8], mut at: usize) -> Option<(String, usize)> {
-    let mut out = String::new();
+/// Walks the labels of the name at `at`; where what follows the name begins. `None` when the name is damaged,
+/// or `each` will not have a label.
+pub(crate) fn labels(
+    bytes: &[u8],
+    mut at: usize,
+    mut each: impl FnMut(&[u8]) -> Option<()>,
+) -> Option<usize> {
     let mut after = None;
-    for _ in 0..LABELS {
+    // The labels, and the empty one that ends them.
+    for _ in 0..=LABELS {
         let len = *bytes.get(at)?;
         match len {
-            0 => return Some((out, after.unwrap_or(at + 1))),
+            0 => return Some(after.unwrap_or(at + 1)),
             1..=63 => {
-                if !out.is_empty() {
-                    out.push('.');
-                }
-                for byte in bytes.get(at + 1..at + 1 + usize::from(len))? {
-                    out.push(if byte.is_ascii_graphic() {
-                        char::from(byte.to_ascii_lowercase())
-                    } else {
-                        '?'
-                    });
-                }
+                each(bytes.get(at + 1..at + 1 + usize::from(len))?)?;
                 at += 1 + usize::from(len);
             }
             0xc0.. => {
@@ -59,8 +55,23 @@ fn name(bytes: &[u8], mut at: usize) -> Option<(String, usize)> {
     None
 }
 
+/// The name at `at` in lower case, and where what follows it begins.
+fn name(bytes: &[u8], at: usize) -> Option<(String, usize)> {
+    let mut out = String::new();
+    let after = labels(bytes, at, |label| {
+        if !out.is_empty() {
+            out.push('.');
+        }
+        out.extend(label.iter().map(|byte| {
+            if byte.is_ascii_graphic() { char::from(byte.to_ascii_lowercase()) } else { '?' }
+        }));
+        Some(())
+    })?;
+    Some((out, after))
+}
+
 /// A message cut by the snap length gives what was stored of it.
-pub(super) fn read(bytes: &[u8]) -> Option<Message> {
+pub(crate) fn read(bytes: &[u8]) -> Option<Message> {
     let flags = be16(bytes, 2)?;
     let (questions, answers) = (be16(bytes, 4)?, be16(bytes, 6)?);
     // Standard queries only; more than one question is asked by nobody.
@@ -110,7 +121,7 @@ pub(super) fn read(bytes: &[u8]) -> Option<Message> {
 
 /// What is registered, as far as a name tells without the list of public suffixes, and what stands left
 /// of it: `a.b.example.co.uk` is `example.co.uk` and `a.b`.
-pub(super) fn split(name: &str) -> (&str, &str) {
+pub(crate) fn split(name: &str) -> (&str, &str) {
     let starts: Vec<usize> =
         std::iter::once(0).chain(name.match_indices('.').map(|(at, _)| at + 1)).collect();
     let label = |n: usize| &name[starts[n]..];
@@ -125,7 +136,7 @@ pub(super) fn split(name: &str) -> (&str, &str) {
 }
 
 #[cfg(test)]
-pub(super) fn message(
+pub(crate) fn message(
     id: u16,
     flags: u16,
     asked: &str,
