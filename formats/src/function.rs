@@ -226,7 +226,12 @@ fn errno_name(value: i64) -> Option<&'static str> {
 
 /// `prerouting`, `input`...: the name of a netfilter hook (`NF_INET_*`, `NF_BR_*`, `NF_ARP_*`).
 pub fn hook_name(family: u8, hook: u8) -> &'static str {
-    const INET: [&str; 5] = ["prerouting", "input", "forward", "output", "postrouting"];
+    known_hook(family, hook).unwrap_or("hook ?")
+}
+
+/// As [`hook_name`]; `None` for a hook that has no name.
+pub fn known_hook(family: u8, hook: u8) -> Option<&'static str> {
+    const INET: [&str; 6] = ["prerouting", "input", "forward", "output", "postrouting", "ingress"];
     const ARP: [&str; 3] = ["input", "output", "forward"];
     const NETDEV: [&str; 2] = ["ingress", "egress"];
     let names: &[&str] = match family {
@@ -234,20 +239,25 @@ pub fn hook_name(family: u8, hook: u8) -> &'static str {
         5 => &NETDEV,
         _ => &INET,
     };
-    names.get(usize::from(hook)).copied().unwrap_or("hook ?")
+    names.get(usize::from(hook)).copied()
 }
 
 /// `ip`, `ip6`, `inet`...: the name of a netfilter family (`NFPROTO_*`), as `nft` spells it.
 pub fn family_name(family: u8) -> &'static str {
-    match family {
+    known_family(family).unwrap_or("family ?")
+}
+
+/// As [`family_name`]; `None` for a family that has no name.
+pub fn known_family(family: u8) -> Option<&'static str> {
+    Some(match family {
         1 => "inet",
         2 => "ip",
         3 => "arp",
         5 => "netdev",
         7 => "bridge",
         10 => "ip6",
-        _ => "family ?",
-    }
+        _ => return None,
+    })
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use psc_formats::fact::{FilterChain, FilterRule, FirewallFact};
+use psc_formats::function::{known_family, known_hook};
 
 use super::netlink::{Netlink, attributes, text};
 
@@ -53,32 +54,11 @@ fn be64(value: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(value.get(..8)?.try_into().ok()?))
 }
 
-/// `NFPROTO_*` of `include/uapi/linux/netfilter.h`.
-fn family(number: u8) -> Option<&'static str> {
-    Some(match number {
-        1 => "inet",
-        2 => "ip",
-        3 => "arp",
-        5 => "netdev",
-        7 => "bridge",
-        10 => "ip6",
-        _ => return None,
-    })
-}
-
-fn hook(family: &str, number: u32) -> &'static str {
-    let names: &[&str] = match family {
-        "arp" => &["input", "output", "forward"],
-        "netdev" => &["ingress", "egress"],
-        _ => &["prerouting", "input", "forward", "output", "postrouting", "ingress"],
-    };
-    names.get(number as usize).copied().unwrap_or("")
-}
-
 /// `enum nft_chain_attributes` and `enum nft_hook_attributes`.
 fn chain(body: &[u8]) -> Option<FilterChain> {
-    let family = family(*body.first()?)?;
-    let mut found = FilterChain { family: family.to_owned(), ..FilterChain::default() };
+    let &family = body.first()?;
+    let mut found =
+        FilterChain { family: known_family(family)?.to_owned(), ..FilterChain::default() };
     for (attribute, value) in attributes(body, 4) {
         match attribute {
             1 => found.table = text(value),
@@ -86,7 +66,11 @@ fn chain(body: &[u8]) -> Option<FilterChain> {
             4 => {
                 for (attribute, value) in attributes(value, 0) {
                     match attribute {
-                        1 => hook(family, be32(value)?).clone_into(&mut found.hook),
+                        1 => {
+                            let hook = u8::try_from(be32(value)?).ok();
+                            let name = hook.and_then(|hook| known_hook(family, hook));
+                            name.unwrap_or_default().clone_into(&mut found.hook);
+                        }
                         2 => found.priority = be32(value)?.cast_signed(),
                         3 => found.device = text(value),
                         _ => {}
@@ -105,7 +89,7 @@ fn chain(body: &[u8]) -> Option<FilterChain> {
 
 /// `enum nft_rule_attributes`; the packets of its counter, if it has one.
 fn rule(body: &[u8]) -> Option<(FilterRule, Option<u64>)> {
-    let family = family(*body.first()?)?;
+    let family = known_family(*body.first()?)?;
     let mut found = FilterRule { family: family.to_owned(), ..FilterRule::default() };
     let mut words = Words::default();
     for (attribute, value) in attributes(body, 4) {

@@ -286,6 +286,15 @@ impl Headers {
         }
     }
 
+    /// Whether it is a fragment of a datagram (an atomic one, RFC 6946, too).
+    pub fn is_fragment(&self) -> bool {
+        match self.network {
+            Network::V4(ip) => ip.more_fragments || ip.fragment_offset != 0,
+            Network::V6(ip) => ip.fragment.is_some(),
+            Network::Arp(_) | Network::None => false,
+        }
+    }
+
     /// TTL or hop limit.
     pub fn ttl(&self) -> Option<u8> {
         match self.network {

@@ -93,16 +93,11 @@ pub(super) fn fact(fact: &mut Fact, mapping: &mut Mapping, changes: &mut Changes
         }
         Fact::Routes(routes) => {
             for route in &mut routes.routes {
-                let bits = if route.destination.is_ipv4() { 32 } else { 128 };
-                let mapped = address(route.destination, mapping, changes);
-                // Only the prefix means something.
-                route.destination = network(mapped, u32::from(route.prefix).min(bits));
+                route.destination = prefix(route.destination, route.prefix, mapping, changes);
                 route.gateway = route.gateway.map(|hop| address(hop, mapping, changes));
             }
             for route in &mut routes.refusing {
-                let bits = if route.destination.is_ipv4() { 32 } else { 128 };
-                let mapped = address(route.destination, mapping, changes);
-                route.destination = network(mapped, u32::from(route.prefix).min(bits));
+                route.destination = prefix(route.destination, route.prefix, mapping, changes);
             }
             for rule in &mut routes.rules {
                 *rule = text(rule, mapping, changes);
@@ -239,6 +234,11 @@ fn namespace(name: &str, mapping: &mut Mapping, changes: &mut Changes) -> String
 fn address(address: IpAddr, mapping: &mut Mapping, changes: &mut Changes) -> IpAddr {
     changes.addresses += 1;
     mapping.address(address)
+}
+
+/// A network's address, replaced: of what stands for it, only the prefix means something.
+fn prefix(of: IpAddr, len: u8, mapping: &mut Mapping, changes: &mut Changes) -> IpAddr {
+    network(address(of, mapping, changes), len.into())
 }
 
 /// The first address of a network.
