@@ -3,7 +3,7 @@
 use std::hash::{Hash, Hasher};
 
 use psc_formats::event::{DeviceId, SymbolId};
-use psc_formats::packet::{Headers, Network};
+use psc_formats::packet::Headers;
 use psc_formats::{Event, EventKind, Tables};
 use rustc_hash::FxHasher;
 
@@ -66,12 +66,7 @@ const UPPER: [&str; 8] = ["bridge", "bond", "team", "vlan", "macvlan", "macvtap"
 /// Whether a packet with these headers, once received, can go on in the same skb as another one:
 /// IPIP, IPv6 in IP, GRE, ESP and AH by unwrapping, a fragment by reassembly.
 pub(super) fn may_be_unwrapped(headers: &Headers) -> bool {
-    let fragment = match headers.network {
-        Network::V4(ip) => ip.more_fragments || ip.fragment_offset != 0,
-        Network::V6(ip) => ip.fragment.is_some(),
-        Network::Arp(_) | Network::None => false,
-    };
-    fragment || matches!(headers.protocol(), Some(4 | 41 | 47 | 50 | 51))
+    headers.is_fragment() || matches!(headers.protocol(), Some(4 | 41 | 47 | 50 | 51))
 }
 
 /// What a clone has in common with its original: fingerprint, flow and the start of the payload.

@@ -14,7 +14,7 @@
 
 use std::collections::VecDeque;
 
-use psc_formats::packet::{Headers, Network, Transport};
+use psc_formats::packet::{Headers, Transport};
 use psc_formats::{Event, EventKind, Ns, SockId, Tables};
 use rustc_hash::FxHashMap;
 
@@ -22,7 +22,7 @@ use super::Journeys;
 use super::generation::{End, Stage};
 use crate::engine::JourneyId;
 
-/// Datagrams waiting in all queues at most; beyond, all are forgotten.
+/// Datagrams waiting in all queues at most, and queues; beyond, all are forgotten.
 const MAX_WAITING: usize = 1 << 18;
 
 /// How long a datagram may be on its way from `netif_receive_skb` to its socket's queue, nanoseconds. Longer ones
@@ -64,6 +64,13 @@ struct Queue {
     read_early: u32,
 }
 
+impl Queue {
+    /// Nothing is known of it that an empty one would not say.
+    fn is_idle(&self) -> bool {
+        self.told.is_empty() && self.read_early == 0
+    }
+}
+
 /// Datagrams that wait for their readers.
 #[derive(Debug, Default)]
 pub(super) struct SocketQueues {
@@ -83,13 +90,18 @@ impl SocketQueues {
         self.count = 0;
     }
 
-    /// Queues a datagram; false when it was read already.
-    fn push(&mut self, sock: SockId, mut queued: Option<Queued>) -> bool {
-        if self.count >= MAX_WAITING {
+    /// A socket's queue, new when it is not known; within the bounds.
+    fn queue(&mut self, sock: SockId) -> &mut Queue {
+        if self.count >= MAX_WAITING || self.waiting.len() >= MAX_WAITING {
             self.waiting.clear();
             self.count = 0;
         }
-        let queue = self.waiting.entry(sock).or_default();
+        self.waiting.entry(sock).or_default()
+    }
+
+    /// Queues a datagram; false when it was read already.
+    fn push(&mut self, sock: SockId, mut queued: Option<Queued>) -> bool {
+        let queue = self.queue(sock);
         if queue.read_early > 0 {
             queue.read_early -= 1;
             return false;
@@ -114,16 +126,18 @@ impl SocketQueues {
 
     /// Takes the oldest; `overtaken` says that one may have been queued that nobody was told of yet.
     fn pop(&mut self, sock: SockId, overtaken: bool) -> Option<Queued> {
-        let queue = self.waiting.entry(sock).or_default();
-        let queued = queue.told.pop_front();
-        match queued {
-            Some(_) => self.count -= 1,
-            None => queue.read_early += u32::from(overtaken),
-        }
-        if queue.told.is_empty() && queue.read_early == 0 {
+        let told = self.waiting.get_mut(&sock).and_then(|queue| queue.told.pop_front());
+        let Some(queued) = told else {
+            if overtaken {
+                self.queue(sock).read_early += 1;
+            }
+            return None;
+        };
+        self.count -= 1;
+        if self.waiting.get(&sock).is_some_and(Queue::is_idle) {
             self.waiting.remove(&sock);
         }
-        queued.flatten()
+        queued
     }
 
     fn start_anew(&mut self, sock: SockId) {
@@ -210,7 +224,7 @@ impl Journeys {
             return None;
         }
         let headers = self.slab.get(slot).last_headers();
-        if headers.is_some_and(|h| is_whole(h) && bytes > h.payload_len) {
+        if headers.is_some_and(|h| !h.is_fragment() && bytes > h.payload_len) {
             self.queues.start_anew(event.sock);
             return None;
         }
@@ -241,20 +255,12 @@ impl Journeys {
     }
 }
 
-fn is_whole(headers: &Headers) -> bool {
-    match headers.network {
-        Network::V4(ip) => !ip.more_fragments && ip.fragment_offset == 0,
-        Network::V6(ip) => ip.fragment.is_none(),
-        Network::Arp(_) | Network::None => false,
-    }
-}
-
 /// Whether a socket bound to `port` can get the packet: a datagram to that port, or the last fragment of one,
 /// whose skb carries the whole on.
 fn goes_to(headers: Option<&Headers>, port: Option<u16>) -> bool {
     let Some(headers) = headers else { return false };
     match headers.transport {
         Transport::Udp(udp) => port.is_none_or(|port| port == udp.dport),
-        _ => headers.protocol().is_some_and(|p| DATAGRAMS.contains(&p)) && !is_whole(headers),
+        _ => headers.protocol().is_some_and(|p| DATAGRAMS.contains(&p)) && headers.is_fragment(),
     }
 }
