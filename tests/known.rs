@@ -8,11 +8,11 @@ mod oracle;
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use netns::dump::Dump;
 use netns::recording::{Recording, json};
-use netns::{Host, Pair, delta, live};
+use netns::{Pair, delta, live};
 use serde_json::Value;
 
 /// The latency row between two points.
@@ -180,33 +180,6 @@ fn transfer(pair: &Pair, bytes: usize) {
     });
 }
 
-/// tcpdump on an interface, until stopped.
-fn tcpdump(host: &Host, device: &str, path: &std::path::Path) -> std::process::Child {
-    let mut child = host
-        .command("tcpdump")
-        .args([
-            "-i",
-            device,
-            "--immediate-mode",
-            "-U",
-            "-Z",
-            "root",
-            "-B",
-            "16384",
-            "-s",
-            "128",
-            "-w",
-        ])
-        .arg(path)
-        .args(["tcp"])
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("tcpdump starts");
-    let mut said = [0; 9];
-    child.stderr.as_mut().expect("piped").read_exact(&mut said).expect("tcpdump says it listens");
-    child
-}
-
 #[test]
 fn retransmissions_on_a_lossy_wire_are_those_that_the_kernel_counts() {
     if !live("retransmissions_on_a_lossy_wire_are_those_that_the_kernel_counts") {
@@ -223,14 +196,12 @@ fn retransmissions_on_a_lossy_wire_are_those_that_the_kernel_counts() {
     ]);
     let folder = tempfile::tempdir().expect("temporary folder");
     let capture = folder.path().join("lossy.pcap");
-    let mut dump = tcpdump(&pair.client, "c0", &capture);
+    let dump = Dump::start(&pair.client, "c0", (128, "tcp"), &capture);
     let before = pair.client.counters();
     transfer(&pair, 3 << 20);
     std::thread::sleep(Duration::from_millis(300));
     let resent = delta(&before, &pair.client.counters(), "TcpRetransSegs");
-    // SAFETY: a signal to a child that has not been waited for.
-    unsafe { libc::kill(dump.id() as i32, libc::SIGINT) };
-    dump.wait().expect("tcpdump ends");
+    drop(dump);
 
     let view = json(&["analyze"], &capture, &[]);
     let flow = &view["flows"][0];

@@ -8,42 +8,16 @@ mod netns;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
-use std::process::{Child, Stdio};
 use std::time::Duration;
 
+use netns::dump::Dump;
 use netns::recording::{Recording, psc};
-use netns::{Host, Pair, live};
+use netns::{Pair, live};
 use psc_formats::{Batch, Progress};
 use psc_replay::engine::{self, Selection};
 use psc_replay::industrial::{Learner, Protocol};
 
 const WRITES: u16 = 40;
-
-/// tcpdump on an interface, until stopped or dropped.
-struct Dump(Child);
-
-impl Drop for Dump {
-    fn drop(&mut self) {
-        // SAFETY: a signal to a child that has not been waited for.
-        unsafe { libc::kill(self.0.id() as i32, libc::SIGINT) };
-        let _ = self.0.wait();
-    }
-}
-
-fn tcpdump(host: &Host, device: &str, path: &Path) -> Dump {
-    let mut child = host
-        .command("tcpdump")
-        .args(["-i", device, "--immediate-mode", "-U", "-Z", "root", "-B", "16384", "-s", "0"])
-        .arg("-w")
-        .arg(path)
-        .args(["tcp or udp"])
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("tcpdump starts");
-    let mut said = [0; 9];
-    child.stderr.as_mut().expect("piped").read_exact(&mut said).expect("tcpdump says it listens");
-    Dump(child)
-}
 
 /// TCP and UDP frames of a capture, each as its wire length and stored bytes, sorted.
 fn frames(path: &Path) -> Vec<(u32, Vec<u8>)> {
@@ -126,7 +100,7 @@ fn what_is_sent_here_is_recorded_whole_and_once() {
     let some = Recording::start(&at("some.psc"), &["-s", "300", "--netns", &pair.client.name]);
     let few = Recording::start(&at("few.psc"), &["--netns", &pair.client.name]);
     let dumps = [("client.pcap", &pair.client, "c0"), ("server.pcap", &pair.server, "s0")]
-        .map(|(file, host, device)| tcpdump(host, device, &at(file)));
+        .map(|(file, host, device)| Dump::start(host, device, (0, "tcp or udp"), &at(file)));
     talk(&pair);
     std::thread::sleep(Duration::from_millis(300));
     drop(dumps);

@@ -2,6 +2,7 @@
 //! is removed on drop, also when a test panics.
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
+pub mod dump;
 pub mod raw;
 pub mod recording;
 
