@@ -40,7 +40,7 @@ type Told = (Times, Vec<String>);
 fn foreign(case: &mut Case<'_>) -> Vec<Found> {
     let mut rows: BTreeMap<(IpAddr, u16, u32, DeviceId), Told> = BTreeMap::new();
     let mut flows = Vec::new();
-    for connection in case.seen.connections.all() {
+    for connection in case.connections() {
         let tuple = connection.tuple;
         if !connection.syn_ack || case.is_explained(tuple) {
             continue;

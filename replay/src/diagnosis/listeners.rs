@@ -338,10 +338,7 @@ fn listen_overflow(case: &mut Case<'_>) -> Vec<Found> {
         }
         // One service alone was asked: no other listener can have had the full queue.
         let asked: BTreeSet<SocketAddr> = case
-            .seen
-            .connections
-            .all()
-            .into_iter()
+            .connections()
             .filter(|connection| connection.syns > 0 && space.owns(connection.tuple.dst))
             .map(Connection::server)
             .collect();
@@ -390,7 +387,7 @@ fn syn_queue(case: &mut Case<'_>) -> Vec<Found> {
         let counted_full: u64 = counters.iter().map(|name| space.rise(name)).sum();
         let mut evidence = space.tell(&counters);
         let mut half: BTreeMap<SocketAddr, (u64, Times)> = BTreeMap::new();
-        for connection in case.seen.connections.all() {
+        for connection in case.connections() {
             if connection.syns > 0 && !connection.established && space.owns(connection.tuple.dst) {
                 let row = half.entry(connection.server()).or_default();
                 row.0 += 1;

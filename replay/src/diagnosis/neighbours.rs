@@ -202,10 +202,7 @@ fn unanswered(case: &mut Case<'_>, ignoring: bool) -> Vec<Found> {
         case.explain_host(target);
         // Everything that goes by way of it.
         let routed: Vec<IpAddr> = case
-            .seen
-            .connections
-            .all()
-            .into_iter()
+            .connections()
             .flat_map(|connection| {
                 let (a, b) = (connection.tuple.src, connection.tuple.dst);
                 // Who is spoken to from there, whoever began.
@@ -275,7 +272,7 @@ fn together(all: Vec<Found>) -> Vec<Found> {
 /// they are forged, and whoever is flooded by them is told by another rule.
 fn forged(case: &Case<'_>, asks: &BTreeMap<IpAddr, &Ask>) -> std::collections::BTreeSet<IpAddr> {
     let mut begun: BTreeMap<IpAddr, bool> = BTreeMap::new();
-    for connection in case.seen.connections.all() {
+    for connection in case.connections() {
         if connection.syns > 0 && asks.contains_key(&connection.tuple.src) {
             *begun.entry(connection.tuple.src).or_default() |= connection.established;
         }

@@ -82,7 +82,7 @@ pub(super) const RULES: &[Rule] = &[
 
 /// Connections that were made and whose trouble nobody has explained.
 fn open<'a>(case: &Case<'a>) -> Vec<&'a Connection> {
-    let all = case.seen.connections.all().into_iter();
+    let all = case.connections();
     all.filter(|connection| connection.established && !case.is_explained(connection.tuple))
         .collect()
 }

@@ -189,10 +189,7 @@ fn dns_truncated(case: &mut Case<'_>) -> Vec<Found> {
     for ((client, server), exchange) in case.seen.services.dns_exchanges() {
         let cut = &exchange.truncated;
         let by_tcp: Vec<_> = case
-            .seen
-            .connections
-            .all()
-            .into_iter()
+            .connections()
             .filter(|c| (c.tuple.src, c.tuple.dst, c.tuple.dport) == (*client, *server, DNS))
             .collect();
         if cut.count < SILENT || by_tcp.iter().any(|c| c.established && c.sides[1].bytes > 0) {
