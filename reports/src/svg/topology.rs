@@ -366,24 +366,24 @@ pub(super) fn figure(view: &LocateView, held: &BTreeSet<&str>) -> Figure {
         canvas.text(Font::Small, "f-ink f-halo", (x - 8.0, y + 18.0), COLUMN - 14.0, &label);
         canvas.raw(format_args!("{}", if link.is_some() { "</a>" } else { "</g>" }));
     }
-    if net.nodes.is_empty() {
-        let none = "No peer and no route was seen.";
-        canvas.text(Font::Plain, "f-faint", (MARGIN, TOP + 24.0), inner, none);
-    }
     let legend = TOP + tallest as f64 * ROW + 26.0;
-    let lines = [
-        "line: packets of one flow passed both · dashed: hops between did not answer",
-        "dotted: hops between were not observed, their number is estimated from TTLs",
-        "square: host · ring: router · ring with a dot: target · box: prefix · octagon: in a loop, or in your \
-         block list",
-    ];
-    for (index, words) in lines.into_iter().enumerate() {
+    let lines: &[&str] = if net.nodes.is_empty() {
+        &["Nothing to draw: no route and no peer's prefix is known."]
+    } else {
+        &[
+            "line: packets of one flow passed both · dashed: hops between did not answer",
+            "dotted: hops between were not observed, their number is estimated from TTLs",
+            "square: host · ring: router · ring with a dot: target · box: prefix · octagon: in a loop, or in your \
+             block list",
+        ]
+    };
+    for (index, words) in lines.iter().enumerate() {
         let y = legend + 16.0 * index as f64;
         canvas.text(Font::Small, "f-faint", (MARGIN, y), inner, words);
     }
     Figure {
         width,
-        height: legend + 50.0,
+        height: legend + 2.0 + 16.0 * lines.len() as f64,
         title: "Topology".to_owned(),
         description: description(view, &net),
         body: canvas.body,
