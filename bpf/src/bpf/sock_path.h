@@ -204,9 +204,8 @@ int BPF_PROG(on_tcp_cong_state_set, struct sock *sk, __u8 state)
 
 static __always_inline bool takes_datagrams(struct sock *sk)
 {
-	__u16 protocol = BPF_CORE_READ(sk, sk_protocol);
-
-	return is_inet(sk) && (protocol == IPPROTO_UDP || protocol == IPPROTO_UDPLITE);
+	return is_inet(sk) &&
+	       (sk->sk_protocol == IPPROTO_UDP || sk->sk_protocol == IPPROTO_UDPLITE);
 }
 
 SEC("tp_btf/sk_data_ready")
