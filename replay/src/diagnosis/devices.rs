@@ -327,12 +327,12 @@ fn peer_gone(case: &mut Case<'_>) -> Vec<Found> {
             continue;
         }
         let mut found = case.found(&group);
-        let other = case
-            .tables
-            .devices
-            .get(&group[0].device)
-            .and_then(|mine| peer(case, mine))
-            .map_or("its peer".to_owned(), |peer| case.place(peer.netns, DeviceId(peer.id)));
+        let peer = case.tables.devices.get(&group[0].device).and_then(|mine| peer(case, mine));
+        let other = peer.map_or("its peer".to_owned(), |peer| {
+            // Its routes went with it: what could not be sent there meanwhile is no riddle.
+            case.explain_space(peer.netns);
+            case.place(peer.netns, DeviceId(peer.id))
+        });
         found.title = case.fill(
             &format!("{{packets}} {{were}} dropped at {{place}}: {other} did not take them, it was down for a while."),
             &group,
