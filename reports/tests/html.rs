@@ -203,6 +203,22 @@ fn first_screen_says_what_how_sure_and_what_first() {
     }
 }
 
+/// Its memory is given back long after it was read: that is none of the time it took.
+#[test]
+fn the_slow_step_lies_within_the_time_of_the_journey() {
+    let mut trace = fixtures::trace();
+    let journey = trace.exemplars.iter_mut().find(|it| it.role == "slowest").expect("a slowest");
+    let read = journey.steps.len() - 1;
+    let mut freed = journey.steps[read].clone();
+    freed.at += 60_000_000_000;
+    freed.delta_ns = 60_000_000_000;
+    freed.probe = "consume_skb".into();
+    journey.steps.push(freed);
+    let page = page(&trace, &fixtures::analyze(), &fixtures::locate(), &fixtures::detect());
+    assert!(!summary(&page).contains("consume_skb"), "{}", summary(&page));
+    assert!(page.contains("from first step to its read"));
+}
+
 #[test]
 fn the_verdict_is_said_once() {
     let mut trace = fixtures::trace();

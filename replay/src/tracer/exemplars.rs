@@ -20,8 +20,15 @@ const MAX_DROPS: usize = 64;
 pub(super) struct Exemplars {
     limit: usize,
     slowest: BTreeMap<(u64, Reverse<u64>), Rc<ClosedJourney>>,
-    dropped: BTreeMap<(u32, u32), Vec<Rc<ClosedJourney>>>,
+    dropped: BTreeMap<(u32, u32), Drops>,
     earliest: BTreeMap<u64, Rc<ClosedJourney>>,
+}
+
+/// Those of one reason and place.
+#[derive(Debug)]
+struct Drops {
+    packets: u64,
+    told: Vec<Rc<ClosedJourney>>,
 }
 
 impl Exemplars {
@@ -48,9 +55,12 @@ impl Exemplars {
             Outcome::Dropped { reason, location } => Some((reason, location.0)),
             Outcome::Delivered | Outcome::EndNotObserved => None,
         };
-        let drop = drop.filter(|key| match self.dropped.get(key) {
+        let drop = drop.filter(|key| match self.dropped.get_mut(key) {
             // Journeys close out of order; the earliest are told.
-            Some(kept) => kept.len() < PER_DROP || kept.last().is_some_and(|last| last.id.0 > id),
+            Some(Drops { packets, told }) => {
+                *packets += 1;
+                told.len() < PER_DROP || told.last().is_some_and(|last| last.id.0 > id)
+            }
             None => self.dropped.len() < MAX_DROPS,
         });
         let is_early = self.limit > 0
@@ -67,10 +77,10 @@ impl Exemplars {
             }
         }
         if let Some(key) = drop {
-            let of_key = self.dropped.entry(key).or_default();
-            of_key.push(Rc::clone(&kept));
-            of_key.sort_by_key(|journey| journey.id);
-            of_key.truncate(PER_DROP);
+            let of_key = self.dropped.entry(key).or_insert(Drops { packets: 1, told: Vec::new() });
+            of_key.told.push(Rc::clone(&kept));
+            of_key.told.sort_by_key(|journey| journey.id);
+            of_key.told.truncate(PER_DROP);
         }
         if is_early {
             self.earliest.insert(id, Rc::clone(&kept));
@@ -86,7 +96,8 @@ impl Exemplars {
         self.earliest.values().map(|journey| ("", Rc::clone(journey))).collect()
     }
 
-    /// Each once with its role: slowest, dropped, `typical`, then in time order.
+    /// Each once with its role: slowest, dropped (one of each reason and place, most packets first, then another
+    /// of each), `typical`, then in time order.
     pub(super) fn roles(
         &self,
         typical: &[Rc<ClosedJourney>],
@@ -94,7 +105,11 @@ impl Exemplars {
     ) -> Vec<(&'static str, Rc<ClosedJourney>)> {
         let mut told = BTreeSet::new();
         let slowest = self.slowest.values().rev().map(|journey| ("slowest", journey));
-        let dropped = self.dropped.values().flatten().map(|journey| ("dropped", journey));
+        let mut drops: Vec<&Drops> = self.dropped.values().collect();
+        drops.sort_by_key(|drops| Reverse(drops.packets));
+        let dropped = (0..PER_DROP)
+            .flat_map(|nth| drops.iter().filter_map(move |drops| drops.told.get(nth)))
+            .map(|journey| ("dropped", journey));
         let typical = typical.iter().map(|journey| ("typical", journey));
         let mut rows: Vec<_> = slowest
             .chain(dropped)

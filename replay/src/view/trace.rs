@@ -232,7 +232,8 @@ pub struct Journey {
     pub role: String,
     /// First event, nanoseconds.
     pub first: u64,
-    /// Last minus first, nanoseconds.
+    /// Last minus first, nanoseconds; to its read where it was read, since giving its memory back afterwards is
+    /// no time of the packet.
     pub duration_ns: u64,
     /// Flow in words at the start; empty when no bytes were seen.
     pub flow: String,

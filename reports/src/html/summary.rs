@@ -303,7 +303,11 @@ fn first(report: &Report<'_>) -> Markup {
 
 /// Where the slowest journey spent most of its time, when one step took at least half of it.
 fn slow_step(journey: &psc_replay::view::trace::Journey) -> Markup {
-    let worst = (1..journey.steps.len()).max_by_key(|index| journey.steps[*index].delta_ns);
+    // Giving its memory back after it was read is a step, and none of its time.
+    let end = journey.first.saturating_add(journey.duration_ns);
+    let worst = (1..journey.steps.len())
+        .filter(|index| journey.steps[*index].at <= end)
+        .max_by_key(|index| journey.steps[*index].delta_ns);
     let Some(worst) = worst.filter(|index| {
         journey.steps[*index].delta_ns.saturating_mul(2) >= journey.duration_ns.max(1)
     }) else {

@@ -30,17 +30,19 @@ fn drop_row(report: &Report<'_>, row: &DropRow, number: usize) -> Row {
         id: Some(format!("drop-{number}")),
         span: Some(span(row.first, row.last, report.start)),
         cells: vec![
-            Cell::text(&row.reason),
+            Cell::markup(html! {
+                (t(&row.reason))
+                div.faint { (t(&row.layer)) }
+            }),
             Cell::markup(html! {
                 code { (t(&row.location)) }
                 @if !row.meaning.is_empty() { div.faint { (prose(&row.meaning)) } }
             }),
-            Cell::text(&row.layer),
             Cell::text(&place(&row.device, &row.netns)),
             Cell::count(row.packets),
             Cell::bytes(row.bytes),
             Cell::sorted(when(row.first, row.last, report.start), row.first),
-            Cell::markup(html! { span.nowrap { (report.held.links(&row.journeys)) } }),
+            Cell::markup(report.held.links(&row.journeys)),
             Cell::markup(html! {
                 @for (flow, packets) in row.flows.iter().take(5) {
                     div.nowrap { code { (t(flow)) } " " span.faint { (units::count(*packets)) } }
@@ -60,7 +62,6 @@ pub(super) fn drops(report: &Report<'_>) -> Section {
         columns: &[
             mono("Reason"),
             words("At"),
-            text("Layer"),
             mono("Device"),
             num("Packets"),
             num("Bytes"),
@@ -99,7 +100,10 @@ pub(super) fn latency(report: &Report<'_>) -> Section {
         Row::plain(vec![
             Cell::text(&row.direction),
             Cell::text(&row.from),
-            Cell::text(&row.to),
+            Cell::markup(html! {
+                code { (t(&row.to)) }
+                @if !row.note.is_empty() { div.faint { (t(&row.note)) } }
+            }),
             Cell::count(latency.count),
             Cell::maybe_duration(Some(latency.min)),
             Cell::maybe_duration(Some(latency.p50)),
@@ -107,7 +111,6 @@ pub(super) fn latency(report: &Report<'_>) -> Section {
             Cell::maybe_duration(Some(latency.p99)),
             Cell::maybe_duration(Some(latency.p999)),
             Cell::maybe_duration(Some(latency.max)),
-            Cell::markup(t(&row.note)),
         ])
     });
     let rerun = report.rerun("analyze --format json");
@@ -117,7 +120,7 @@ pub(super) fn latency(report: &Report<'_>) -> Section {
         columns: &[
             text("Direction"),
             mono("From"),
-            mono("To"),
+            words("To"),
             num("Samples"),
             num("Min"),
             num("p50"),
@@ -125,7 +128,6 @@ pub(super) fn latency(report: &Report<'_>) -> Section {
             num("p99"),
             num("p99.9"),
             num("Max"),
-            words("Note"),
         ],
         rows: 100,
         bytes: 200_000,

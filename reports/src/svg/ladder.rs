@@ -196,7 +196,10 @@ pub(super) fn figure(journey: &Journey) -> Figure {
     if journey.segments > 1 {
         let _ = write!(about, " in {} wire segments", journey.segments);
     }
-    let _ = write!(about, " · {} from first to last step", units::duration(journey.duration_ns));
+    let over = journey.first.saturating_add(journey.duration_ns);
+    let read = journey.steps.last().is_some_and(|step| step.at > over);
+    let until = if read { "from first step to its read" } else { "from first to last step" };
+    let _ = write!(about, " · {} {until}", units::duration(journey.duration_ns));
     canvas.text(Font::Plain, "f-faint", (MARGIN, 68.0), inner, &about);
     let mut top = 84.0;
     if !journey.ambiguous.is_empty() {
