@@ -239,6 +239,9 @@ pub(crate) fn blind_spots() -> Vec<String> {
     let mut spots = vec![
         "transmit has no IP or TCP tracepoint: times above the device queue are unavailable, not zero"
             .to_owned(),
+        // `__kfree_skb` in tcp_rcv_established and `kfree_skb_partial` after tcp_try_coalesce.
+        "the end of most TCP acknowledgements, and of segments that join the one before them in a socket's queue, is not observed: the kernel frees them without a tracepoint"
+            .to_owned(),
         "packets that a network card drops are not events; counters of devices are recorded".to_owned(),
     ];
     let modules = fs::read_to_string("/proc/modules").unwrap_or_default();

@@ -118,7 +118,8 @@ fn happened(report: &Report<'_>) -> Markup {
                 ": "
                 (units::count(totals.delivered)) " delivered, "
                 (units::count(totals.dropped)) " dropped, "
-                (units::count(totals.end_not_observed)) " whose end was not observed."
+                (units::count(totals.end_not_observed)) " whose "
+                a href="#coverage" { "end was not observed" } "."
             }
         }
         p {
