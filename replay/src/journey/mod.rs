@@ -50,7 +50,7 @@ mod unborn;
 use std::collections::VecDeque;
 
 use psc_formats::event::SymbolId;
-use psc_formats::packet::Headers;
+use psc_formats::packet::{Headers, Transport};
 use psc_formats::{Event, EventKind, Manifest, Ns, SkbAddr, Tables};
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -142,6 +142,8 @@ pub struct Journeys {
     no_socket: Option<u32>,
     queue_purge: Option<u32>,
     not_specified: Option<u32>,
+    /// Kernels before 6.3 free ICMPv6 as though it had failed when it was handled (`icmpv6_rcv`: "assume failure").
+    assumes_failure: bool,
     steps_held: usize,
     now: Ns,
     last_id: u64,
@@ -179,6 +181,7 @@ impl Journeys {
             no_socket: named(&["NO_SOCKET"]).next(),
             queue_purge: named(&["QUEUE_PURGE"]).next(),
             not_specified: named(&["NOT_SPECIFIED"]).next(),
+            assumes_failure: named(&["IPV6_NDISC_BAD_CODE"]).next().is_none(),
             steps_held: 0,
             now: Ns(0),
             last_id: 0,
@@ -397,18 +400,27 @@ impl Journeys {
         self.note_reassembly(slot, event, tables);
     }
 
-    /// Whether a free discards a TCP segment that had nothing left to deliver: without payload, and
-    /// after the state machine took it in. So end the last ACK of every orderly close
-    /// (`tcp_rcv_state_process` ends in `tcp_drop_reason` with no reason) and a FIN that a closing
-    /// socket still has in its queue.
+    /// Whether a free discards what had nothing left to deliver. A TCP segment without payload, after the
+    /// state machine took it in: so end the last ACK of every orderly close (`tcp_rcv_state_process` ends in
+    /// `tcp_drop_reason` with no reason) and a FIN that a closing socket still has in its queue. And a
+    /// message that ICMPv6 knows, where the kernel has only one end for all of them.
     fn is_spent(&self, slot: u32, reason: u32, location: SymbolId, tables: &Tables) -> bool {
-        let headers = self.slab.get(slot).last_headers();
-        if !headers.is_some_and(|headers| headers.tcp().is_some() && headers.payload_len == 0) {
-            return false;
+        let Some(headers) = self.slab.get(slot).last_headers() else { return false };
+        let unsaid_at = |function: &str| {
+            Some(reason) == self.not_specified
+                && clones::base_name(tables.function(location)) == function
+        };
+        match &headers.transport {
+            Transport::Tcp(_) if headers.payload_len == 0 => {
+                Some(reason) == self.queue_purge || unsaid_at("tcp_rcv_state_process")
+            }
+            // Errors, echo requests, MLD, and neighbour discovery with its redirects.
+            Transport::Icmp(icmp) if headers.protocol() == Some(58) => {
+                let known = matches!(icmp.icmp_type, 1..=4 | 128 | 130..=137 | 143);
+                known && self.assumes_failure && unsaid_at("icmpv6_rcv")
+            }
+            _ => false,
         }
-        Some(reason) == self.queue_purge
-            || Some(reason) == self.not_specified
-                && clones::base_name(tables.function(location)) == "tcp_rcv_state_process"
     }
 
     fn ended(&mut self, slot: u32, end: End) {

@@ -16,6 +16,7 @@ use crate::engine::{Ambiguity, ClosedJourney, JourneyId, Lineage, Outcome, SkbId
 const NO_SOCKET: u32 = 3;
 const NETFILTER_DROP: u32 = 8;
 const QUEUE_PURGE: u32 = 9;
+const NOT_SPECIFIED: u32 = 2;
 
 const ETH0: u16 = 1;
 const VETH_A: u16 = 2;
@@ -28,6 +29,7 @@ const RAW_RECVMSG: u32 = 3;
 const PACKET_RECVMSG: u32 = 4;
 const XMIT_NIT: u32 = 5;
 const KILL_QUEUES: u32 = 6;
+const ICMPV6_RCV: u32 = 7;
 
 const WATCHING: StackId = StackId(1);
 
@@ -90,11 +92,20 @@ const DATAGRAM: &[u8] = &[
 
 impl Stretch {
     fn new() -> Self {
+        Self::with_reasons(&[])
+    }
+
+    /// On a kernel with more drop reasons.
+    fn with_reasons(more: &[(u32, &str)]) -> Self {
         let mut manifest = Manifest::default();
+        manifest
+            .drop_reasons
+            .extend(more.iter().map(|(number, name)| (*number, (*name).to_owned())));
         let names = [
             (NO_SOCKET, "NO_SOCKET"),
             (NETFILTER_DROP, "NETFILTER_DROP"),
             (QUEUE_PURGE, "QUEUE_PURGE"),
+            (NOT_SPECIFIED, "NOT_SPECIFIED"),
         ];
         manifest.drop_reasons.extend(names.map(|(number, name)| (number, name.to_owned())));
         let mut tables = Tables::default();
@@ -105,6 +116,7 @@ impl Stretch {
             (PACKET_RECVMSG, "packet_recvmsg.isra.0"),
             (XMIT_NIT, "dev_queue_xmit_nit"),
             (KILL_QUEUES, "sk_stream_kill_queues"),
+            (ICMPV6_RCV, "icmpv6_rcv"),
         ];
         for (id, name) in symbols {
             let name = name.to_owned();
@@ -130,7 +142,7 @@ impl Stretch {
         self.at += 10;
         self.seq += 1;
         let headers: Option<Headers> =
-            seen.packet.map(|bytes| packet::decode(LinkType::IPV4, bytes, bytes.len() as u32));
+            seen.packet.map(|bytes| packet::decode(LinkType::RAW, bytes, bytes.len() as u32));
         let event = Event {
             at: Ns(self.at),
             cpu: seen.cpu,
@@ -148,7 +160,7 @@ impl Stretch {
                 offset: 0,
                 caplen: bytes.len() as u32,
                 len: bytes.len() as u32,
-                link: LinkType::IPV4,
+                link: LinkType::RAW,
             }),
             content: seen.content,
             kind,
@@ -311,6 +323,36 @@ fn a_fin_purged_with_its_socket_was_taken_in() {
         stretch.see(Seen { iif: 1, ..SEEN }, free(QUEUE_PURGE, KILL_QUEUES));
         let outcome = stretch.end()[0].outcome;
         assert_eq!(matches!(outcome, Outcome::Dropped { .. }), dropped, "{outcome:?}");
+    }
+}
+
+/// Before 6.3 all that `icmpv6_rcv` handles ends as though it had failed; since then a reason means one.
+#[test]
+fn icmpv6_that_an_old_kernel_handled_is_no_drop() {
+    const OLD: &[(u32, &str)] = &[];
+    const NEW: &[(u32, &str)] = &[(80, "IPV6_NDISC_BAD_CODE")];
+    let cases = [
+        (OLD, 128, NOT_SPECIFIED, ICMPV6_RCV, false),
+        (OLD, 135, NOT_SPECIFIED, ICMPV6_RCV, false),
+        (OLD, 200, NOT_SPECIFIED, ICMPV6_RCV, true),
+        (OLD, 128, NETFILTER_DROP, ICMPV6_RCV, true),
+        (OLD, 128, NOT_SPECIFIED, NF_HOOK_SLOW, true),
+        (NEW, 128, NOT_SPECIFIED, ICMPV6_RCV, true),
+        (NEW, 135, NOT_SPECIFIED, ICMPV6_RCV, true),
+    ];
+    for (kernel, kind, reason, location, dropped) in cases {
+        let mut packet = vec![0x60, 0, 0, 0, 0, 8, 58, 255];
+        packet.extend([0xfd; 32]);
+        packet.extend([kind, 0, 0, 0, 0, 1, 0, 5]);
+        let mut stretch = Stretch::with_reasons(kernel);
+        stretch.see(Seen { packet: Some(packet.leak()), ..SEEN }, EventKind::GroReceive {});
+        stretch.see(Seen { iif: 1, ..SEEN }, free(reason, location));
+        let outcome = stretch.end()[0].outcome;
+        let is_drop = matches!(outcome, Outcome::Dropped { .. });
+        assert_eq!(
+            is_drop, dropped,
+            "type {kind}, {reason} at {location} of {kernel:?}: {outcome:?}"
+        );
     }
 }
 
