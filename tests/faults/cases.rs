@@ -284,6 +284,8 @@ const CASES: &[Case] = &[
         place: &["namespace s", "10.77.0.2"], also: &[], twin: "arp_ignore=0", net: Wire,
         fault: |net| net.s.sysctl("net.ipv4.conf.all.arp_ignore", "8"),
         traffic: |net, faulty| {
+            // The server's own entry as well: probing it would tell the client who the server is.
+            net.s.ip(&["neigh", "flush", "dev", "s0"]);
             net.c.ip(&["neigh", "flush", "dev", "c0"]);
             let _server = echo(&net.s, (HERE, 9));
             send(&net.c, (SERVER, 9), 3, 50, SOON);
@@ -312,6 +314,8 @@ const CASES: &[Case] = &[
         name: "duplicate-address-v6", made_by: "duplicate address detection for an address in use", cause: "duplicate-address",
         place: &["fd77::2"], also: &[], twin: "detection for a free address", net: Wire, fault: none,
         traffic: |net, faulty| {
+            // Else the question waits for up to a second, at random (addrconf_dad_kick).
+            net.c.sysctl("net.ipv6.conf.c0.router_solicitation_delay", "0");
             net.c.ip(&["addr", "add", if faulty { "fd77::2/64" } else { "fd77::9/64" }, "dev", "c0"]);
             std::thread::sleep(Duration::from_millis(1500));
         },

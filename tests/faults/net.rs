@@ -85,8 +85,25 @@ impl Net {
         [Some(&self.c), self.r.as_ref(), Some(&self.s)].into_iter().flatten().collect()
     }
 
-    /// Neighbours know each other, so that asking for them is part of no case.
+    /// Neighbours know each other, so that asking for them is part of no case, nor is asking again: an
+    /// entry made from a question is probed five seconds after its first use, and one that was confirmed
+    /// grows old after 15 to 45, which a slow machine reaches in the middle of a case.
     pub fn settle(&self) {
+        for host in self.hosts() {
+            host.run(|| {
+                for family in ["ipv4", "ipv6"] {
+                    let devices = std::fs::read_dir(format!("/proc/sys/net/{family}/neigh"));
+                    for device in devices.expect("neighbour tables").flatten() {
+                        for (name, value) in [
+                            ("base_reachable_time_ms", "600000"),
+                            ("delay_first_probe_time", "600"),
+                        ] {
+                            std::fs::write(device.path().join(name), value).expect(name);
+                        }
+                    }
+                }
+            });
+        }
         let (v4, v6) = if matches!(self.kind, Kind::Routed) {
             ("10.78.0.2", "fd78::2")
         } else {

@@ -49,8 +49,10 @@ pub fn bulk(net: &Net, reads: bool) {
         stream.set_nonblocking(true).expect("nonblocking");
         server.set_nonblocking(true).expect("nonblocking");
         let mut buffer = vec![0; 65536];
+        // What is read fits into any window: a reader that comes late has not closed it.
+        let piece = vec![0; if reads { 8192 } else { 65536 }];
         for _ in 0..60 {
-            while stream.write(&buffer).is_ok() {
+            while stream.write(&piece).is_ok() {
                 if reads {
                     break;
                 }
@@ -160,10 +162,11 @@ pub fn near_only(net: &Net, strict: bool) {
 pub fn dhcp(net: &Net, answered: bool) {
     net.c.ip(&["route", "add", "255.255.255.255", "dev", "c0"]);
     let server = net.s.run(|| UdpSocket::bind((HERE, 67)).expect("bind"));
-    server.set_read_timeout(Some(Duration::from_millis(200))).expect("timeout");
+    server.set_read_timeout(Some(Duration::from_secs(5))).expect("timeout");
     let client = net.c.run(|| UdpSocket::bind((HERE, 68)).expect("bind"));
     client.set_broadcast(true).expect("broadcast");
-    client.set_read_timeout(Some(Duration::from_millis(100))).expect("timeout");
+    let patience = Duration::from_millis(if answered { 5000 } else { 100 });
+    client.set_read_timeout(Some(patience)).expect("timeout");
     if !answered {
         drop(server);
         discover(&client);
@@ -172,7 +175,8 @@ pub fn dhcp(net: &Net, answered: bool) {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let mut packet = [0; 600];
-            while let Ok((len, _)) = server.recv_from(&mut packet) {
+            for _ in 0..ASKED {
+                let Ok((len, _)) = server.recv_from(&mut packet) else { return };
                 packet[0] = 2;
                 let _ = server.send_to(&packet[..len], (CLIENT, 68));
             }
@@ -181,8 +185,11 @@ pub fn dhcp(net: &Net, answered: bool) {
     });
 }
 
-pub fn discover(client: &UdpSocket) {
-    for id in 1..=3_u8 {
+/// DISCOVERs of a case.
+const ASKED: u8 = 3;
+
+fn discover(client: &UdpSocket) {
+    for id in 1..=ASKED {
         let mut packet = vec![0_u8; 244];
         packet[..4].copy_from_slice(&[1, 1, 6, 0]);
         packet[4..8].copy_from_slice(&[0, 0, 0, id]);

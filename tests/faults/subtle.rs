@@ -210,7 +210,7 @@ pub const CASES: &[Case] = &[
             net.c.ip(&["neigh", "flush", "dev", "c0"]);
             let _server = echo(&net.s, (HERE, 9));
             send(&net.c, (SERVER, 9), 2, 50, SOON);
-            std::thread::sleep(Duration::from_millis(if faulty { 3500 } else { 100 }));
+            std::thread::sleep(Duration::from_millis(if faulty { 4500 } else { 100 }));
         },
     },
 ];
