@@ -152,12 +152,12 @@ fn table(rows: &[(Case, Row)], first: &BTreeMap<String, String>) -> String {
          Printed by `cargo xtask attacks --written`: each capture was written with scapy from the attack's \
          description (`xtask/src/attacks/written`), with its truth, before the detectors had been run on it. \
          *First* is what the first run said; the detectors were then improved, so only *first* says how they \
-         do on what nobody had seen. Captures of round 2 were written after those of round 1 had been learned \
+         do on what nobody had seen. Captures of a round were written after those of the rounds before had been learned \
          from. Seven entries of round 1 were corrected afterwards, with what the first run said kept: \
          three captures (a host that scanned itself, twice; an OSPF router without its identifier), one that \
          lacked the host's own traffic (DTP), and three truths that left out a finding that is so.\n\n",
     );
-    for round in 1..=2 {
+    for round in 1..=3 {
         let of = |attack: bool| {
             rows.iter().filter(move |(case, row)| case.round == round && row.attack == attack)
         };

@@ -6,7 +6,7 @@ Nothing is sent: packets are put into files with times, as they pass a tap on th
 import ipaddress
 import random
 
-from scapy.all import IP, TCP, UDP, Ether, IPv6, Raw
+from scapy.all import IP, TCP, UDP, CookedLinux, Ether, IPv6, Raw
 
 GATEWAY, VICTIM, OTHER, EVIL = "10.9.0.1", "10.9.0.10", "10.9.0.11", "10.9.0.66"
 FAR = "198.51.100.66"
@@ -14,21 +14,43 @@ ALL = "ff:ff:ff:ff:ff:ff"
 CASES = []
 
 
-def case(name, expect=(), also=(), attacker=None, victim=None, round=1):
+def case(name, expect=(), also=(), attacker=None, victim=None, round=1, **form):
     """Registers a generator of (seconds, packet). `expect`: findings of which one has to be there, none
-    for a benign twin. `round`: 1 for what was written first, 2 for what was written after the detectors had
-    been improved on that."""
+    for a benign twin. `round`: 1 for what was written first, 2 and 3 for what was written after the detectors
+    had been improved on the ones before. `form`: how the capture was made, see `as_captured`."""
 
     def register(make):
         CASES.append({"name": name, "expect": list(expect), "also": list(also), "attacker": attacker,
-                      "victim": victim, "round": round, "make": make})
+                      "victim": victim, "round": round, "make": make, "form": form})
         return make
 
     return register
 
 
-def benign(name, round=1):
-    return case(name, round=round)
+def benign(name, round=1, **form):
+    return case(name, round=round, **form)
+
+
+def as_captured(packets, since=0.0, sender=None, snap=None, link="ethernet", scale=1.0, twice=False):
+    """What a capture has of `packets`: from the second `since` on, only what the host `sender` sends, `snap`
+    bytes of each, with Ethernet, cooked ("sll") or no ("raw") link header, times stretched by `scale`, and
+    everything twice where a switch mirrors both of its ports (`twice`)."""
+    for t, packet in packets:
+        network = packet.getlayer(IP) or packet.getlayer(IPv6)
+        if t < since or (sender and (network is None or network.src != sender)):
+            continue
+        if link == "raw":
+            if network is None:
+                continue
+            data = bytes(network)
+        elif link == "sll":
+            data = bytes(CookedLinux(pkttype=4 if packet.src == mac(VICTIM) else 0, lladdrlen=6,
+                                     src=bytes.fromhex(packet.src.replace(":", "")) + bytes(2),
+                                     proto=packet.type) / packet.payload)
+        else:
+            data = bytes(packet)
+        for again in range(2 if twice else 1):
+            yield t * scale + again * 0.000004, data[:snap], len(data)
 
 
 def local(ip):
