@@ -3,7 +3,7 @@
 //! hosts and traffic without the fault.
 //!
 //! The table of results is `tests/faults/TABLE.md`; `UPDATE_FAULTS=1` rewrites it. One case alone:
-//! `FAULT=zero-window cargo test --test faults -- --nocapture`.
+//! `FAULT=zero-window cargo test --test faults -- --nocapture`; `FAULT_KEEP=DIR` keeps its recordings.
 #![cfg(all(target_os = "linux", feature = "live"))]
 
 #[path = "faults/cases.rs"]
@@ -111,8 +111,10 @@ fn every_fault_is_named_and_no_twin_is() {
     let run = |case: &Case| {
         std::panic::catch_unwind(|| {
             let dir = tempfile::tempdir().expect("temporary directory");
-            let faulty = diagnosed(case, true, dir.path());
-            let twin = diagnosed(case, false, dir.path());
+            let kept = std::env::var_os("FAULT_KEEP").map(std::path::PathBuf::from);
+            let dir = kept.as_deref().unwrap_or(dir.path());
+            let faulty = diagnosed(case, true, dir);
+            let twin = diagnosed(case, false, dir);
             judge(case, &faulty, &twin)
         })
         .unwrap_or_else(|_| "  it panicked\n".to_owned())

@@ -7,6 +7,8 @@ mod bpf;
 mod net;
 #[path = "scenes.rs"]
 mod scenes;
+#[path = "silent.rs"]
+mod silent;
 #[path = "subtle.rs"]
 mod subtle;
 
@@ -55,7 +57,7 @@ const FAR6: Ipv6Addr = Ipv6Addr::new(0xfd78, 0, 0, 0, 0, 0, 0, 2);
 
 /// Every fault of the campaign.
 pub fn all() -> impl Iterator<Item = &'static Case> {
-    CASES.iter().chain(subtle::CASES)
+    CASES.iter().chain(subtle::CASES).chain(silent::CASES)
 }
 
 #[rustfmt::skip]

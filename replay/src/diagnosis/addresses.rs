@@ -4,7 +4,7 @@ use psc_formats::manifest::Layer;
 
 use super::case::{Case, counted, mac};
 use super::rule::{DropRule, Find, Found, Rule};
-use super::seen::Kind;
+use super::seen::{Connection, Kind};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -51,6 +51,17 @@ pub(super) const RULES: &[Rule] = &[
         }),
     },
     Rule {
+        id: "address-gone",
+        layer: Layer::Network,
+        severity: "high",
+        looks_at: "drop reason IP_INADDRERRORS for an address that a device of the namespace has, or from which the namespace \
+                   answered before",
+        cause: "packets come for an address that was removed from this host, or whose local route is missing",
+        silent_on: "addresses that were never this host's, which are to be forwarded",
+        references: &["ip-address(8)", "ip-route(8) table local", "net/ipv4/route.c ip_error"],
+        find: Find::Own(address_gone),
+    },
+    Rule {
         id: "wrong-mac",
         layer: Layer::Link,
         severity: "high",
@@ -94,6 +105,68 @@ pub(super) const RULES: &[Rule] = &[
         }),
     },
 ];
+
+/// Whether the answers of a connection first came by in this namespace, so that it had their address.
+pub(super) fn spoke_in(case: &Case<'_>, netns: u32, connection: &Connection) -> bool {
+    let side = &connection.sides[1];
+    netns != 0
+        && side.packets > 0
+        && case.tables.devices.get(&side.first_at).is_some_and(|fact| fact.netns == netns)
+}
+
+fn address_gone(case: &mut Case<'_>) -> Vec<Found> {
+    let had = |case: &Case<'_>, netns: u32, address| {
+        case.connections().any(|c| c.tuple.dst == address && spoke_in(case, netns, c))
+    };
+    let drops = case.take(|case, drop| {
+        let netns = case.netns_of(drop);
+        let flow = drop.flows.most(1).into_iter().next().map(|(flow, _)| flow);
+        case.reason(drop) == "IP_INADDRERRORS"
+            && flow.is_some_and(|flow| {
+                case.is_local(netns, flow.dst)
+                    || case.owner(flow.dst).is_none() && had(case, netns, flow.dst)
+            })
+    });
+    let mut all = Vec::new();
+    for group in case.by_place(&drops) {
+        let netns = case.netns_of(group[0]);
+        let Some((flow, _)) = group[0].flows.most(1).into_iter().next() else { continue };
+        let mut found = case.found(&group);
+        let here = case.is_local(netns, flow.dst);
+        found.title = case.fill(
+            if here {
+                "{packets} to {dst} {were} dropped at {place}: the address is this host's, and its local route is missing."
+            } else {
+                "{packets} to {dst} {were} dropped at {place}: the address was this host's and was removed."
+            },
+            &group,
+        );
+        found.evidence.push(if here {
+            format!(
+                "{} is an address of the namespace; the lookup did not end in table local.",
+                flow.dst
+            )
+        } else {
+            format!(
+                "{} answered from here earlier in the recording, and no device has it at the end.",
+                flow.dst
+            )
+        });
+        found.advice = case.fill(
+            if here {
+                "`ip route show table local` in namespace {netns}; `ip route add local {dst} dev {dev} table local`, or remove the \
+                 address and add it again; `ip rule` has to begin with table local."
+            } else {
+                "`ip addr add {dst}/PREFIX dev {dev}` in namespace {netns} if it is to keep the address (a lease that ran out, a \
+                 failover, a script that flushed it); else tell its clients."
+            },
+            &group,
+        );
+        case.explain_host(flow.dst);
+        all.push(found);
+    }
+    all
+}
 
 fn ipv6_disabled(case: &mut Case<'_>) -> Vec<Found> {
     // A device without room for the smallest IPv6 packet loses its IPv6 (`addrconf_notify`).

@@ -6,6 +6,7 @@
 //! is one finding.
 
 mod addresses;
+mod answers;
 mod buffers;
 mod case;
 mod closing;
@@ -26,6 +27,7 @@ mod sizes;
 mod symptoms;
 mod transport;
 mod unexplained;
+mod waits;
 
 use psc_formats::Manifest;
 
@@ -46,13 +48,16 @@ const FAMILIES: &[(&str, &[Rule])] = &[
     ("routing", routing::RULES),
     ("neighbours", neighbours::RULES),
     ("transport", transport::RULES),
+    ("answers", answers::RULES),
     ("listeners", listeners::RULES),
     ("queueing", queueing::RULES),
+    ("waits", waits::RULES),
     ("buffers", buffers::RULES),
     ("closing", closing::RULES),
     ("endings", endings::RULES),
     ("services", services::RULES),
     ("pace", pace::RULES),
+    ("silence", answers::SYMPTOMS),
     ("symptoms", symptoms::RULES),
     ("unexplained", unexplained::RULES),
 ];

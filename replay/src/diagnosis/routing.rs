@@ -352,7 +352,7 @@ fn no_return_route(case: &mut Case<'_>) -> Vec<Found> {
                 && connection.drops == 0
                 && space.owns(tuple.dst)
                 && !space.owns(tuple.src)
-                && space.route(tuple.src).is_none()
+                && (space.route(tuple.src).is_none() || !space.refusing(tuple.src).is_empty())
             {
                 found_for.push((
                     space.netns,
@@ -377,13 +377,30 @@ fn no_return_route(case: &mut Case<'_>) -> Vec<Found> {
             counted(times.count, "SYN"),
             super::case::service(6, dst, port),
         )];
-        evidence.push(format!("No route of namespace {name} covers {src}."));
+        let refusing = space.refusing(src);
+        if refusing.is_empty() {
+            evidence.push(format!("No route of namespace {name} covers {src}."));
+        }
+        let advice = if refusing.is_empty() {
+            format!(
+                "`ip route add {src} via GATEWAY dev DEVICE` (or a default route) in namespace {name}."
+            )
+        } else {
+            format!(
+                "In namespace {name}: `ip rule` and `ip route get {src}`: one of the rules or routes named above refuses it."
+            )
+        };
+        evidence.extend(refusing);
         evidence.extend(space.tell(&["IpOutNoRoutes", "Ip6OutNoRoutes", "TcpExtListenDrops"]));
         all.push(Found {
-            title: format!("Namespace {name} has no route back to {src}: its requests stay unanswered."),
+            title: format!(
+                "Namespace {name} has no route back to {src}: its requests stay unanswered."
+            ),
             evidence,
-            effect: "confirmed: the kernel counted replies without a route; no event exists for these.".to_owned(),
-            advice: format!("`ip route add {src} via GATEWAY dev DEVICE` (or a default route) in namespace {name}."),
+            effect:
+                "confirmed: the kernel counted replies without a route; no event exists for these."
+                    .to_owned(),
+            advice,
             targets: vec![format!("namespace {name}"), src.to_string()],
             times,
             ..Found::default()
@@ -391,6 +408,16 @@ fn no_return_route(case: &mut Case<'_>) -> Vec<Found> {
         case.explain_host(src);
     }
     all
+}
+
+/// Routing rules that are not the kernel's own, as evidence: one of them may have refused.
+fn rules_of(space: &super::case::Space<'_>) -> Vec<String> {
+    let rules = space.routes.map(|routes| routes.rules.as_slice()).unwrap_or_default();
+    rules
+        .iter()
+        .take(3)
+        .map(|rule| format!("Namespace {} has the rule {rule}.", space.name))
+        .collect()
 }
 
 fn no_route(case: &mut Case<'_>) -> Vec<Found> {
@@ -443,7 +470,9 @@ fn no_route(case: &mut Case<'_>) -> Vec<Found> {
         let told = all.iter().any(|found| found.targets.iter().any(|t| t.contains(&space.name)));
         // Requests without a way back were told by another rule.
         let replies = case.connections().any(|connection| {
-            space.owns(connection.tuple.dst) && case.is_explained(connection.tuple)
+            (space.owns(connection.tuple.dst)
+                || super::addresses::spoke_in(case, space.netns, connection))
+                && case.is_explained(connection.tuple)
         });
         if told || replies {
             continue;
@@ -461,7 +490,11 @@ fn no_route(case: &mut Case<'_>) -> Vec<Found> {
         }
         silent.push((to, Found {
             title: format!("Namespace {} has no route to {whom}: {} refused.", space.name, super::case::counted_were(rose, "send")),
-            evidence: space.tell(&["IpOutNoRoutes", "Ip6OutNoRoutes"]),
+            evidence: space
+                .tell(&["IpOutNoRoutes", "Ip6OutNoRoutes"])
+                .into_iter()
+                .chain(rules_of(space))
+                .collect(),
             effect: "confirmed: the kernel counted them; callers got ENETUNREACH.".to_owned(),
             advice: format!(
                 "`ip route get {}` in namespace {}; add a route (`ip route add default via GATEWAY`).",

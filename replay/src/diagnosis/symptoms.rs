@@ -133,6 +133,19 @@ fn words(error: &IcmpError) -> Option<&'static str> {
     })
 }
 
+/// Whether a translator says of its own address that the host does not answer: the one behind it does not, and
+/// that neighbour has been told.
+fn translated(case: &Case<'_>, error: &IcmpError) -> bool {
+    let at = |device| case.tables.devices.get(device).map(|fact| fact.netns);
+    matches!((error.v6, error.kind, error.code), (false, 3, 1) | (true, 1, 3))
+        && case.owner(error.sender).is_some_and(|space| {
+            space.owns(error.about.dst)
+                && case.seen.link.asks().iter().any(|(host, ask)| {
+                    at(&ask.device) == Some(space.netns) && case.is_host_explained(**host)
+                })
+        })
+}
+
 fn unreachable(case: &mut Case<'_>) -> Vec<Found> {
     let mut rows: BTreeMap<_, Times> = BTreeMap::new();
     for (error, times) in case.seen.errors.all() {
@@ -145,6 +158,7 @@ fn unreachable(case: &mut Case<'_>) -> Vec<Found> {
             || answered_by(case, about)
             // A host that tells itself.
             || error.sender == about.src
+            || translated(case, error)
         {
             continue;
         }

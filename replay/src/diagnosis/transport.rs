@@ -168,14 +168,7 @@ pub(super) const RULES: &[Rule] = &[
         silent_on: "proper packets",
         references: &["RFC 1122 section 3.2.1", "net/ipv4/ip_input.c ip_rcv_core"],
         find: Find::Drops(DropRule {
-            reasons: &[
-                "IP_INHDR",
-                "HDR_TRUNC",
-                "PKT_TOO_SMALL",
-                "IPV6_BAD_EXTHDR",
-                "DEV_HDR",
-                "INVALID_PROTO",
-            ],
+            reasons: &["IP_INHDR", "HDR_TRUNC", "PKT_TOO_SMALL", "IPV6_BAD_EXTHDR", "DEV_HDR"],
             title: "{packets} from {src} to {dst} {were} dropped at {place}: their headers are wrong ({reason}).",
             advice: "Capture them (`psc export --to pcapng`) and look at the sender, or at what cut them on the way.",
             counters: &["IpInHdrErrors", "Ip6InHdrErrors", "IpInTruncatedPkts", "UdpInErrors"],

@@ -37,6 +37,8 @@ const HARMLESS: &[&str] = &[
     "SOCKET_FILTER", "UNIX_DISCONNECT", "UNIX_SKIP_OOB", "OTHERHOST", "DUP_FRAG", "IPV6_NDISC_NS_OTHERHOST",
     "SKB_UCOPY_FAULT", "MAC_IEEE_MAC_CONTROL", "PACKET_SOCK_ERROR", "TAP_FILTER", "TAP_TXFILTER", "NO_SOCKET",
     "QDISC_CONGESTED", "IPV6DISABLED", "IP_INADDRERRORS",
+    // A ping of a broadcast address, which hosts ignore by default (`icmp_rcv` of net/ipv4/icmp.c).
+    "INVALID_PROTO",
 ];
 
 /// Functions that discard without a reason as part of normal operation.

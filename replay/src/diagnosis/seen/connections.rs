@@ -20,6 +20,7 @@ const FIN: u16 = 0x01;
 const SYN: u16 = 0x02;
 const RST: u16 = 0x04;
 const ACK: u16 = 0x10;
+const ECE: u16 = 0x40;
 
 /// One direction of a connection.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +33,12 @@ pub(in crate::diagnosis) struct Side {
     /// Segments with data, SYN or FIN, as on the wire.
     pub(in crate::diagnosis) segments: u64,
     pub(in crate::diagnosis) fin: bool,
+    /// When its first FIN came by.
+    pub(in crate::diagnosis) fin_at: Option<u64>,
+    /// When its last packet with data came by.
+    pub(in crate::diagnosis) data_last: u64,
+    /// Acknowledgements with ECE: its peer's packets met congestion.
+    pub(in crate::diagnosis) echoes: u64,
     pub(in crate::diagnosis) reset: Option<u64>,
     /// Where its first packet was first seen.
     pub(in crate::diagnosis) first_at: psc_formats::event::DeviceId,
@@ -191,6 +198,13 @@ impl Connections {
             side.mss = tcp.options.mss;
         }
         side.fin |= flags & FIN != 0;
+        if flags & FIN != 0 {
+            side.fin_at.get_or_insert(at);
+        }
+        if len > 0 {
+            side.data_last = at;
+        }
+        side.echoes += u64::from(flags & (ECE | SYN) == ECE);
         if flags & RST != 0 {
             if side.reset.is_none() {
                 side.reset_at = event.device;

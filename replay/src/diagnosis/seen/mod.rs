@@ -1,6 +1,7 @@
 //! What rules look at, gathered in one pass and bounded however long the recording is.
 
 mod connections;
+mod datagrams;
 mod drops;
 mod errors;
 mod link;
@@ -9,6 +10,7 @@ mod pace;
 mod services;
 mod sockets;
 mod stack;
+mod waits;
 
 use std::net::IpAddr;
 
@@ -17,6 +19,7 @@ use psc_formats::event::DeviceId;
 use psc_formats::packet::Transport;
 
 pub(super) use connections::{Connection, Connections, RESENT_STUCK};
+pub(super) use datagrams::answering;
 pub(super) use drops::{Drop, Kind};
 pub(super) use errors::IcmpError;
 pub(super) use link::Ask;
@@ -24,6 +27,7 @@ pub(super) use pace::SLOW_NS;
 pub(super) use services::{Exchange, SLOW_NS as DNS_SLOW_NS};
 pub(super) use sockets::{Refusal, Reset};
 pub(super) use stack::Hook;
+pub(super) use waits::LONG_NS;
 
 use crate::bounded::Bounded;
 use crate::engine::{ClosedJourney, Sighting, World};
@@ -38,6 +42,8 @@ pub(super) struct Seen {
     once: FirstSight,
     pub(super) drops: drops::Drops,
     pub(super) connections: Connections,
+    pub(super) datagrams: datagrams::Datagrams,
+    pub(super) waits: waits::Waits,
     pub(super) errors: errors::Errors,
     pub(super) link: link::Link,
     pub(super) services: services::Services,
@@ -68,7 +74,9 @@ impl Seen {
         self.link.packet(event, headers, bytes, sighting.journey);
         if headers.tcp().is_some() {
             self.connections.packet(event, headers, sighting.journey);
+            self.waits.packet(event, headers);
         } else if let Transport::Udp(_) = headers.transport {
+            self.datagrams.packet(event, headers, sighting.journey);
             self.services.packet(event, headers, bytes, sighting.journey);
             self.names.packet(event, headers, bytes, sighting.journey);
         } else {
@@ -87,6 +95,7 @@ impl Seen {
         }
         self.drops.journey(world, journey);
         self.errors.journey(journey);
+        self.waits.journey(journey);
         self.connections.journey(world, journey);
     }
 }
