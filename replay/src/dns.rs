@@ -3,6 +3,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use psc_formats::packet::{Headers, Transport};
+
 /// A name has at most 127 labels; a pointer chain that is longer is no name.
 const LABELS: usize = 127;
 /// Answers looked at.
@@ -68,6 +70,17 @@ fn name(bytes: &[u8], at: usize) -> Option<(String, usize)> {
         Some(())
     })?;
     Some((out, after))
+}
+
+/// The message of a packet on a port of DNS, multicast DNS, LLMNR or NetBIOS names; over TCP one message a
+/// segment, behind two bytes of length (RFC 1035 section 4.2.2).
+pub(crate) fn of(headers: &Headers, payload: &[u8]) -> Option<Message> {
+    let speaks = |port: u16| matches!(port, 53 | 137 | 5353 | 5355);
+    match headers.transport {
+        Transport::Udp(udp) if speaks(udp.sport) || speaks(udp.dport) => read(payload),
+        Transport::Tcp(tcp) if tcp.sport == 53 || tcp.dport == 53 => read(payload.get(2..)?),
+        _ => None,
+    }
 }
 
 /// A message cut by the snap length gives what was stored of it.

@@ -9,6 +9,7 @@ use psc_formats::packet::{Headers, Network, Transport};
 use psc_formats::{EventKind, Manifest};
 
 use crate::bounded::Bounded;
+use crate::dns;
 use crate::engine::{ClosedJourney, JourneyId, Observer, Pass, Sighting, World};
 use crate::first_sight::{Direction, FirstSight};
 use crate::industrial::Baseline;
@@ -16,6 +17,7 @@ use crate::view::Provenance;
 use crate::view::detect::{DetectView, Finding};
 
 use super::attempt::{Attempts, Change};
+use super::checksum::Checksums;
 use super::conversation::Conversations;
 use super::{arp, industrial, link, network, port_scan, service, syn_flood, transport};
 
@@ -40,6 +42,11 @@ pub(super) struct Packet<'a> {
     pub(super) gso_size: u16,
     pub(super) device: DeviceId,
     pub(super) direction: Direction,
+    /// Its IPv4 header checksum is wrong, in a recording in which they are right otherwise: every host and
+    /// router discards it (RFC 1122 section 3.2.1.2), and what its header says was said by nobody.
+    pub(super) damaged: bool,
+    /// What it says, on the ports of DNS, multicast DNS, LLMNR and NetBIOS names.
+    pub(super) dns: Option<&'a dns::Message>,
     /// Conversations before this packet.
     pub(super) flows: &'a Conversations,
 }
@@ -76,6 +83,8 @@ impl<'a> Packet<'a> {
             gso_size: 0,
             device: DeviceId(0),
             direction: Direction::Unknown,
+            damaged: false,
+            dns: None,
             flows,
         }
     }
@@ -202,6 +211,7 @@ pub struct Detectors {
     counted: Bounded<JourneyId, u64>,
     flows: Conversations,
     attempts: Attempts,
+    checksums: Checksums,
     changes: Vec<Change>,
     running: Vec<Box<dyn Detector>>,
 }
@@ -237,6 +247,7 @@ impl Detectors {
             counted: Bounded::new(COUNTED),
             flows: Conversations::default(),
             attempts: Attempts::default(),
+            checksums: Checksums::default(),
             changes: Vec::new(),
             running,
         }
@@ -299,6 +310,7 @@ impl Observer for Detectors {
         }
         let Some((headers, direction)) = self.packet_of(sighting) else { return };
         let event = sighting.event;
+        let dns = dns::of(headers, payload(headers, sighting.bytes));
         let packet = Packet {
             at: event.at.0,
             journey: sighting.journey,
@@ -307,6 +319,8 @@ impl Observer for Detectors {
             gso_size: event.gso.size,
             device: event.device,
             direction,
+            damaged: self.checksums.damaged(headers, sighting.bytes),
+            dns: dns.as_ref(),
             flows: &self.flows,
         };
         self.attempts.packet(&packet, &mut self.changes);

@@ -6,9 +6,9 @@
 //! not in it. Without: commands that stop, start, restart, download or silence, always; writes, as
 //! information. In both: functions that the protocol does not have, frames that are none in a stream that
 //! had spoken the protocol, and scans: ten or more requests of which half were refused or not answered,
-//! over ten units, ten address ranges or eight functions (a poller knows what it may ask).
+//! over ten units, ten address ranges, fifty addresses or eight functions (a poller knows what it may ask).
 //!
-//! **Silent on** polling, on what the baseline allows, and on a gateway with many units that answer.
+//! **Silent on** polling, an operator's station that polls and writes once in twenty requests or less, on what the baseline allows, and on a gateway with many units that answer.
 //!
 //! Passive: nothing is ever sent to a controller. What a controller did is not in view, only what it
 //! answered. References: the protocols' own, and MITRE ATT&CK for ICS.
@@ -27,6 +27,11 @@ const REQUESTS: u64 = 10;
 const UNITS: usize = 10;
 const RANGES: usize = 10;
 const FUNCTIONS: usize = 8;
+/// One by one, so that they lie in one range.
+const ADDRESSES: u64 = 50;
+/// What an operator's station does beside its polling: one write in so many requests.
+const POLLER: u64 = 20;
+const POLLS: u64 = 100;
 const REFUSED: u64 = 3;
 const WRONG: u64 = 2;
 /// More findings than this of one kind and one client are told as one.
@@ -245,7 +250,10 @@ impl Conclude<'_> {
             findings.push(draft.finding(self.context));
         }
         let (seen, mut lines, refused) = self.of(|_, function| function.effect == Effect::Write);
-        if seen.packets > 0 {
+        // Who asks all day and writes now and then is an operator's station.
+        let polls = self.talk.requests >= POLLS && seen.packets * POLLER <= self.talk.requests;
+        let operates = polls && findings.is_empty();
+        if seen.packets > 0 && !operates {
             lines.push("There is no baseline: an operator station does this every day.".to_owned());
             let title =
                 format!("{client} wrote to {server}, {}.", counted(seen.packets, "request"));
@@ -365,7 +373,14 @@ impl Conclude<'_> {
         let broad =
             talk.units.len() >= UNITS || ranges >= RANGES || talk.functions.len() >= FUNCTIONS;
         // Without a single answer the controller may be out of view.
-        if talk.requests < REQUESTS || talk.responses == 0 || vain * 2 < talk.requests || !broad {
+        let all = talk.functions.values().flat_map(|function| &function.ranges);
+        let addresses: u64 = all.map(|(first, last)| u64::from(last - first) + 1).sum();
+        let one_by_one = talk.requests >= ADDRESSES && addresses >= ADDRESSES;
+        if talk.requests < REQUESTS
+            || talk.responses == 0
+            || vain * 2 < talk.requests
+            || !broad && !one_by_one
+        {
             return None;
         }
         let title = format!(

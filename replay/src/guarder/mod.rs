@@ -3,6 +3,7 @@
 pub mod answer;
 mod arp;
 mod attempt;
+mod checksum;
 mod conversation;
 mod detect;
 mod effect;

@@ -9,6 +9,7 @@
 //!
 //! **Silent on**: clients with many connections to few ports, health checks, a NAT address with many
 //! users (their attempts succeed), a client that keeps trying a dead service (one port of one host),
+//! a host whose IPv6 leads nowhere (web servers, none of which ever answers),
 //! and UDP traceroute (ports 33434 to 33534, RFC 8029 section 4.3 and common practice). Associations of SCTP
 //! are judged like datagrams: silence counts where others were refused.
 //!
@@ -116,6 +117,17 @@ impl<T: Ord + Copy> Attempts<T> {
             self.targets.len()
         };
         targets >= distinct && targets >= self.open.len()
+    }
+
+    /// Web pages over IPv6 that nobody ever answers: a host with an address and no way out tries each server
+    /// in vain before IPv4 (RFC 8305).
+    fn is_way_out_missing(&self, source: IpAddr, protocol: u8, port: u16) -> bool {
+        source.is_ipv6()
+            && protocol == TCP
+            && matches!(port, 80 | 443)
+            && self.refused == 0
+            && self.stealth == 0
+            && self.open.is_empty()
     }
 
     /// Once judged a scan, what was quiet counts.
@@ -421,6 +433,9 @@ impl Detector for PortScan {
         let ports = ports.into_oldest_first().into_iter();
         let ports = ports.filter(|(_, attempts)| attempts.is_scan(HOSTS));
         for ((source, protocol, port), attempts) in ports.chain(slow) {
+            if attempts.is_way_out_missing(source, protocol, port) {
+                continue;
+            }
             let text = Text {
                 udp: protocol == UDP,
                 title: format!(

@@ -82,10 +82,14 @@ impl Streams {
                             rest = rest.get(len..).unwrap_or(&[]);
                         }
                         Step::Frame(..) | Step::More | Step::Wrong => {
-                            read.wrong = if whole && known { rest.len() as u64 } else { 0 };
+                            let before = read.messages.len();
                             if whole && protocol == Protocol::Bacnet {
                                 read.messages.extend(bacnet::despite_length(rest));
                             }
+                            // Devices exist that count four bytes too many, and are understood.
+                            let understood = read.messages.len() > before;
+                            let wrong = whole && known && !understood;
+                            read.wrong = if wrong { rest.len() as u64 } else { 0 };
                             break;
                         }
                     }

@@ -3,8 +3,10 @@
 mod arp_scan;
 mod arp_unasked;
 mod dhcp;
+mod dhcp6;
 mod discovery_flood;
 mod mac_flood;
+mod ndp_flood;
 mod ndp_scan;
 mod ndp_spoofing;
 mod rogue_ra;
@@ -36,9 +38,11 @@ pub(super) fn detectors() -> Vec<Box<dyn Detector>> {
         Box::new(arp_scan::ArpScan::default()),
         Box::new(mac_flood::MacFlood::default()),
         Box::new(dhcp::Dhcp::default()),
+        Box::new(dhcp6::Dhcp6::default()),
         Box::new(rogue_ra::RogueRa::default()),
         Box::new(ndp_spoofing::NdpSpoofing::default()),
         Box::new(ndp_scan::NdpScan::default()),
+        Box::new(ndp_flood::NdpFlood::default()),
         Box::new(vlan_hopping::VlanHopping::default()),
         Box::new(spanning_tree::SpanningTree::default()),
         Box::new(discovery_flood::DiscoveryFlood::default()),

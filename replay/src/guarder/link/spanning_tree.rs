@@ -3,7 +3,8 @@
 //! **Sees**, per link and VLAN,
 //! - a bridge that had not been heard, claiming three times to be a root better than the one that others
 //!   had announced three times before;
-//! - BPDUs of 20 or more bridges within ten seconds: one link has one or two.
+//! - BPDUs of 20 or more bridges within ten seconds: one link has one or two; or 100 notices of topology
+//!   changes.
 //!
 //! **Silent on** a root that fails and one that comes back, topology changes, and many VLANs (per-VLAN
 //! spanning tree counts each for itself). Somebody who plugs in a switch with a better priority does what
@@ -21,6 +22,8 @@ use psc_formats::event::DeviceId;
 
 const ANNOUNCED: u64 = 3;
 const BRIDGES: usize = 20;
+/// A bridge notifies once in two seconds until it is heard (IEEE 802.1D section 8.6.14).
+const NOTICES: u64 = 100;
 const WINDOW_NS: u64 = 10_000_000_000;
 const TREES: usize = 4_096;
 
@@ -45,17 +48,21 @@ struct Roots {
 }
 
 #[derive(Debug)]
-struct Speakers(Distinct<[u8; 6]>);
+struct Speakers {
+    bridges: Distinct<[u8; 6]>,
+    notices: u64,
+}
 
 impl Tally for Speakers {
     fn new() -> Self {
-        Self(Distinct::new(1_024))
+        Self { bridges: Distinct::new(1_024), notices: 0 }
     }
     fn is_attack(&self) -> bool {
-        self.0.len() >= BRIDGES
+        self.bridges.len() >= BRIDGES || self.notices >= NOTICES
     }
     fn merge(&mut self, later: Self) {
-        self.0.merge(later.0);
+        self.bridges.merge(later.bridges);
+        self.notices += later.notices;
     }
 }
 
@@ -113,9 +120,14 @@ impl Detector for SpanningTree {
             Carried::Llc(0x42, 0x42, bytes) | Carried::Snap(CISCO, 0x010b, bytes) => bytes,
             Carried::Llc(..) | Carried::Snap(..) | Carried::Type(..) => return,
         };
+        if bytes.get(..4) == Some(&[0, 0, 0, 0x80]) {
+            self.speakers
+                .of(packet.device, packet.at)
+                .add(packet, |speakers| speakers.notices += 1);
+        }
         let Some(bpdu) = bpdu(bytes) else { return };
         self.speakers.of(packet.device, packet.at).add(packet, |speakers| {
-            speakers.0.add(mac_of(bpdu.bridge));
+            speakers.bridges.add(mac_of(bpdu.bridge));
         });
         // The low bits of a priority are the VLAN (IEEE 802.1t), on trunks with a tag or without.
         let vlan = tags.first().map_or((bpdu.bridge >> 48) as u16 & 0x0fff, |(_, vlan)| *vlan);
@@ -158,7 +170,13 @@ impl Detector for SpanningTree {
         for (_, watched) in &floods {
             findings.push(draft(
                 "stp-flood",
-                format!("{} bridges announce themselves on one link.", watched.attack.0.count()),
+                if watched.attack.bridges.len() >= BRIDGES {
+                    let bridges = watched.attack.bridges.count();
+                    format!("{bridges} bridges announce themselves on one link.")
+                } else {
+                    let notices = watched.attack.notices;
+                    format!("{notices} topology changes were notified on one link.")
+                },
                 vec![format!("{} BPDUs in the worst ten seconds.", watched.peak)],
                 None,
                 vec!["one station or few behind made-up bridge addresses".to_owned()],

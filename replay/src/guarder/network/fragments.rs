@@ -164,7 +164,7 @@ impl Detector for Fragments {
     }
 
     fn packet(&mut self, packet: &Packet<'_>) {
-        let Some((piece, id)) = fragment(packet) else { return };
+        let Some((piece, id)) = fragment(packet).filter(|_| !packet.damaged) else { return };
         let (Some((src, dst)), Some(protocol)) =
             (packet.headers.addresses(), packet.headers.protocol())
         else {

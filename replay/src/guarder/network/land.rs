@@ -1,10 +1,12 @@
 //! LAND: a packet from an address to itself (CVE-1999-0016, again CVE-2005-0688).
 //!
-//! **Sees** packets whose source and destination address are the same on a link with other stations; on
-//! a link without addresses (raw IP, the loopback of a capture) only a TCP SYN from a port to itself.
+//! **Sees** TCP SYNs whose source and destination address are the same on a link with other stations, and any
+//! packets of that kind by the twenty; on a link without addresses (raw IP, the loopback of a capture) only a
+//! SYN from a port to itself.
 //!
-//! **Silent on** loopback, where hosts do talk to their own addresses, multicast, and BFD echo, which a
-//! neighbour is meant to loop back (RFC 5881 section 4).
+//! **Silent on** loopback, where hosts do talk to their own addresses, multicast, BFD echo, which a
+//! neighbour is meant to loop back (RFC 5881 section 4), and a few datagrams of a host to itself in the file of a
+//! program that writes frames around them.
 
 use std::net::IpAddr;
 
@@ -18,10 +20,17 @@ use crate::view::detect::Finding;
 
 const HOSTS: usize = 4_096;
 const BFD_ECHO: u16 = 3785;
+const MANY: u64 = 20;
 
 #[derive(Debug)]
 pub(super) struct Land {
-    hosts: Bounded<(DeviceId, IpAddr), Seen>,
+    hosts: Bounded<(DeviceId, IpAddr), Itself>,
+}
+
+#[derive(Debug, Default)]
+struct Itself {
+    seen: Seen,
+    syns: u64,
 }
 
 impl Default for Land {
@@ -34,14 +43,15 @@ impl Detector for Land {
     fn about(&self) -> About {
         About {
             id: "land",
-            sees: "packets from an address to itself on a link with other stations; silent on \
-                   loopback, multicast and BFD echo.",
+            sees: "TCP SYNs from an address to itself on a link with other stations, and other packets of the \
+                   kind by the twenty; silent on loopback, multicast and BFD echo.",
         }
     }
 
     fn packet(&mut self, packet: &Packet<'_>) {
         let Some(tuple) = packet.headers.tuple() else { return };
         if tuple.src != tuple.dst
+            || packet.damaged
             || tuple.src.is_loopback()
             || tuple.src.is_unspecified()
             || tuple.src.is_multicast()
@@ -49,12 +59,13 @@ impl Detector for Land {
         {
             return;
         }
-        let to_itself = packet
-            .headers
-            .tcp()
-            .is_some_and(|tcp| tcp.flags & (SYN | ACK) == SYN && tcp.sport == tcp.dport);
+        let syn = packet.headers.tcp().filter(|tcp| tcp.flags & (SYN | ACK) == SYN);
+        let to_itself = syn.is_some_and(|tcp| tcp.sport == tcp.dport);
         if packet.on_a_wire() || (packet.headers.ethernet.is_none() && to_itself) {
-            self.hosts.entry_or_forget((packet.device, tuple.src), Seen::default).add(packet);
+            let key = (packet.device, tuple.src);
+            let itself = self.hosts.entry_or_forget(key, Itself::default);
+            itself.seen.add(packet);
+            itself.syns += u64::from(syn.is_some());
         }
     }
 
@@ -63,6 +74,7 @@ impl Detector for Land {
         hosts
             .into_oldest_first()
             .into_iter()
+            .filter(|(_, itself)| itself.syns > 0 || itself.seen.packets >= MANY)
             // A capture cannot say that a device is the loopback one, a recording can.
             .filter(|((device, _), _)| {
                 context
@@ -71,7 +83,7 @@ impl Detector for Land {
                     .get(device)
                     .is_none_or(|d| d.kind != "loopback" && d.name != "lo")
             })
-            .map(|((_, host), seen)| {
+            .map(|((_, host), Itself { seen, .. })| {
                 Draft {
                     id: "land",
                     severity: "medium",
@@ -101,7 +113,7 @@ impl Detector for Land {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::guarder::scene::{A, B, Scene, ip, tcp};
+    use crate::guarder::scene::{A, B, Scene, ip, tcp, udp};
 
     #[test]
     fn to_itself_on_a_wire_is_land_and_on_loopback_is_not() {
@@ -117,5 +129,17 @@ mod tests {
             scene.frame(0, &ip(macs, src, dst, 6, &tcp((139, 139), 2, 1, 0, &[], &[])));
             assert_eq!(scene.ids().len(), found, "{src} > {dst}");
         }
+        for (n, found) in [(19, 0), (20, 1)] {
+            let mut scene = Scene::of(Land::default());
+            for at in 0..n {
+                scene.frame(at, &ip((A, B), "10.0.0.2", "10.0.0.2", 17, &udp(7, 7, b"x")));
+            }
+            assert_eq!(scene.ids().len(), found, "{n} datagrams");
+        }
+        let mut scene = Scene::of(Land::default());
+        let mut damaged = ip((A, B), "10.0.0.2", "10.0.0.2", 6, &tcp((1, 1), 2, 1, 0, &[], &[]));
+        damaged[24..26].copy_from_slice(&[1, 2]);
+        scene.frame(0, &damaged);
+        assert!(scene.ids().is_empty(), "a packet that no host takes");
     }
 }

@@ -2,6 +2,7 @@
 
 mod forged_errors;
 mod fragments;
+mod ip_flood;
 mod ipid;
 mod land;
 mod packet_too_big;
@@ -32,6 +33,7 @@ pub(super) fn detectors() -> Vec<Box<dyn Detector>> {
         Box::new(smurf::Smurf::default()),
         Box::new(ipid::Ipid::default()),
         Box::new(source_route::SourceRoute::default()),
+        Box::new(ip_flood::IpFlood::default()),
         Box::new(protocol_scan::ProtocolScan::default()),
         Box::new(virtual_router::VirtualRouter::default()),
         Box::new(routing::Routing::default()),

@@ -47,7 +47,8 @@ pub(super) struct Redirect {
     told: Bounded<(IpAddr, IpAddr), Told>,
     /// Gateways named to a host, to follow what it does next.
     followed: Bounded<IpAddr, Vec<IpAddr>>,
-    stations: Bounded<Ipv4Addr, [u8; 6]>,
+    /// Stations of addresses by ARP, and of IPv6 routers by their advertisements.
+    stations: Bounded<IpAddr, [u8; 6]>,
 }
 
 impl Default for Redirect {
@@ -71,7 +72,8 @@ impl Detector for Redirect {
 
     fn packet(&mut self, packet: &Packet<'_>) {
         if let Network::Arp(arp) = packet.headers.network {
-            *self.stations.entry_or_forget(arp.sender, || arp.sender_mac) = arp.sender_mac;
+            let sender = IpAddr::V4(arp.sender);
+            *self.stations.entry_or_forget(sender, || arp.sender_mac) = arp.sender_mac;
             return;
         }
         let Some((src, dst)) = packet.headers.addresses() else { return };
@@ -80,6 +82,12 @@ impl Detector for Redirect {
         let mut signs = Vec::new();
         let gateway: IpAddr = match (packet.headers.network, icmp.icmp_type) {
             (Network::V4(_), 5) => Ipv4Addr::from(icmp.rest).into(),
+            (Network::V6(_), 134) => {
+                if let Some(frame) = packet.headers.ethernet {
+                    self.stations.entry_or_forget(src, || frame.src);
+                }
+                return;
+            }
             (Network::V6(ip), 137) => {
                 let Some(target) = packet.payload().first_chunk::<16>() else { return };
                 if !ip.src.is_unicast_link_local() || ip.hop_limit != 255 {
@@ -89,9 +97,18 @@ impl Detector for Redirect {
             }
             _ => return,
         };
-        let Some(quoted) = icmp.quoted else { return };
-        let (host, about) = (quoted.tuple.src, quoted.tuple.dst);
-        let verdict = judge(packet, &quoted);
+        // The packet may be left out (RFC 4861 section 4.6.3); IPv6 says all the same what it is about.
+        let (host, about, verdict, way) = match (icmp.quoted, packet.payload().get(16..32)) {
+            (Some(quoted), _) => {
+                let way = packet.flows.sent(&quoted.tuple).and_then(|side| side.to_mac);
+                (quoted.tuple.src, quoted.tuple.dst, judge(packet, &quoted), way)
+            }
+            (None, Some(about)) if dst.is_ipv6() => {
+                let Ok(about) = <[u8; 16]>::try_from(about) else { return };
+                (dst, Ipv6Addr::from(about).into(), Verdict::Plausible, None)
+            }
+            (None, _) => return,
+        };
         match verdict {
             Verdict::NoSuchFlow => signs.push("it quotes a flow that the host never had"),
             Verdict::NoSuchProtocol => {
@@ -102,14 +119,19 @@ impl Detector for Redirect {
             Verdict::Plausible | Verdict::CannotSay => {}
         }
         let frame = packet.headers.ethernet;
-        let way = packet.flows.sent(&quoted.tuple).and_then(|side| side.to_mac);
         if let (Some(frame), Some(way)) = (frame, way)
             && frame.src != way
             && !is_virtual(way)
         {
             signs.push("it comes from another station than the gateway in use");
         }
-        if let (Some(frame), IpAddr::V4(named)) = (frame, gateway)
+        if let Some(frame) = frame
+            && src.is_ipv6()
+            && self.stations.get(&src).is_some_and(|router| *router != frame.src)
+        {
+            signs.push("it comes from another station than the router in whose name it is");
+        }
+        if let (Some(frame), named @ IpAddr::V4(_)) = (frame, gateway)
             && src != gateway
             && gateway != about
             && self.stations.get(&named) == Some(&frame.src)

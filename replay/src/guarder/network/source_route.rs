@@ -68,7 +68,7 @@ impl Detector for SourceRoute {
     }
 
     fn packet(&mut self, packet: &Packet<'_>) {
-        let Some(kind) = kind(packet) else { return };
+        let Some(kind) = kind(packet).filter(|_| !packet.damaged) else { return };
         let Some((src, dst)) = packet.headers.addresses() else { return };
         self.pairs.entry_or_forget((src, dst, kind), Seen::default).add(packet);
     }

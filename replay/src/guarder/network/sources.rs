@@ -31,9 +31,12 @@ use crate::view::detect::Finding;
 
 const RECEIVED: usize = 16_384;
 
-/// A single packet of these says little: class E has been seen as private space, and devices without an
-/// address send from none.
+/// A single packet says little: class E has been seen as private space, devices without an address send from
+/// none, and addresses are made anonymous.
 const FEW: u64 = 3;
+
+/// Who forges sends on; an anonymous address turns up now and then.
+const APART_NS: u64 = 60_000_000_000;
 
 const REASONS: [&str; 4] = ["IP_RPFILTER", "IP_INVALID_SOURCE", "IP_LOCALNET", "IP_LOCAL_SOURCE"];
 
@@ -151,6 +154,7 @@ impl Detector for Sources {
             packet.flows.get(&tuple).map(|found| found.sides(&tuple).1.packets > 0)
         });
         if let Some(wrong) = judge(packet.headers)
+            && !packet.damaged
             && answered != Some(true)
         {
             let odd = self.odd.entry(wrong).or_insert_with(Odd::new);
@@ -166,9 +170,9 @@ impl Detector for Sources {
     fn finish(&mut self, context: &Context<'_>) -> Vec<Finding> {
         let mut findings = Vec::new();
         let mut odd = std::mem::take(&mut self.odd);
-        odd.retain(|wrong, odd| {
-            let few = matches!(wrong, Wrong::Reserved | Wrong::Multicast | Wrong::Unspecified);
-            !few || odd.seen.packets >= FEW
+        odd.retain(|_, odd| {
+            let span = odd.seen.last().saturating_sub(odd.seen.first());
+            odd.seen.packets >= FEW && span / odd.seen.packets <= APART_NS
         });
         let refused = std::mem::take(&mut self.refused);
         findings.extend(impossible(&odd, &refused, context));

@@ -51,7 +51,7 @@ impl Detector for TinyFragments {
     }
 
     fn packet(&mut self, packet: &Packet<'_>) {
-        let Some((piece, _)) = fragment(packet) else { return };
+        let Some((piece, _)) = fragment(packet).filter(|_| !packet.damaged) else { return };
         let Some((src, dst)) = packet.headers.addresses() else { return };
         let tcp = packet.headers.protocol() == Some(TCP);
         let len = piece.end - piece.start;

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 
 use psc_formats::Manifest;
 
-use super::dns_tunnel::payload;
+use super::dns_tunnel::to_server;
 use crate::dns;
 use crate::guarder::detect::{About, Context, Detector, Packet, needs_payload};
 use crate::guarder::evidence::{Distinct, Draft, hash};
@@ -67,10 +67,11 @@ impl Detector for DnsFlood {
     }
 
     fn packet(&mut self, packet: &Packet<'_>) {
-        let Some((body, false)) = payload(packet) else { return };
+        if to_server(packet) != Some(false) {
+            return;
+        }
         let Some((server, client)) = packet.headers.addresses() else { return };
-        let Some(message) = dns::read(body).filter(|m| m.response && m.rcode == NO_SUCH_NAME)
-        else {
+        let Some(message) = packet.dns.filter(|m| m.response && m.rcode == NO_SUCH_NAME) else {
             return;
         };
         let (domain, below) = dns::split(&message.name);

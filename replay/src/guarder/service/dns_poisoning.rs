@@ -3,7 +3,7 @@
 //!
 //! **Sees**
 //! - **guessing** (Kaminsky, CVE-2008-1447): 20 or more answers within ten seconds to a question that is
-//!   open, with identifications that were not asked;
+//!   open, with identifications or to ports that were not asked;
 //! - **racing** (dnsspoof, injection on the way): a question asked once and answered twice with addresses
 //!   of which none is the same, or once with addresses and once with "no such name".
 //!
@@ -16,7 +16,6 @@ use psc_formats::packet::Transport;
 use psc_formats::{FiveTuple, Manifest};
 
 use crate::bounded::Bounded;
-use crate::dns;
 use crate::guarder::detect::{About, Context, Detector, Packet, needs_payload};
 use crate::guarder::evidence::{Distinct, Draft, Seen, counted, hash, listed};
 use crate::guarder::watch::{Tally, Watch};
@@ -72,6 +71,8 @@ pub(super) struct DnsPoisoning {
     questions: Bounded<(FiveTuple, u16), Question>,
     /// Tuples with a question open, and when it was asked.
     open: Bounded<FiveTuple, u64>,
+    /// What a client asked a server last, from any port, and when.
+    asked: Bounded<(IpAddr, IpAddr), (u64, u64)>,
     guessed: Watch<(IpAddr, IpAddr), Guesses>,
     raced: Bounded<(IpAddr, IpAddr), Raced>,
     ttls: Bounded<(FiveTuple, u16), u8>,
@@ -82,6 +83,7 @@ impl Default for DnsPoisoning {
         Self {
             questions: Bounded::new(QUESTIONS),
             open: Bounded::new(QUESTIONS),
+            asked: Bounded::new(QUESTIONS),
             guessed: Watch::new(HOSTS, WINDOW_NS),
             raced: Bounded::new(HOSTS),
             ttls: Bounded::new(QUESTIONS),
@@ -126,10 +128,12 @@ impl Detector for DnsPoisoning {
         if udp.dport != 53 && udp.sport != 53 || udp.sport == udp.dport {
             return;
         }
-        let Some(message) = dns::read(packet.payload()) else { return };
+        let Some(message) = packet.dns else { return };
         let name = hash(message.name.as_bytes());
         if udp.dport == 53 && !message.response {
             *self.open.entry_or_forget(tuple, || packet.at) = packet.at;
+            let last = (name, packet.at);
+            *self.asked.entry_or_forget((tuple.src, tuple.dst), || last) = last;
             let fresh = || Question { at: packet.at, name, asked: 0, answers: 0, first: None };
             let question = self.questions.entry_or_forget((tuple, message.id), fresh);
             if question.name != name || packet.at.saturating_sub(question.at) > WINDOW_NS {
@@ -143,7 +147,10 @@ impl Detector for DnsPoisoning {
         }
         let key = (tuple.reversed(), message.id);
         let Some(question) = self.questions.get_mut(&key).filter(|q| q.name == name) else {
-            let asked = self.open.get(&key.0).copied();
+            // Somebody who has to guess the port, too, knows the name: it was asked for at his bidding.
+            let elsewhere =
+                self.asked.get(&(tuple.dst, tuple.src)).filter(|(asked, _)| *asked == name);
+            let asked = self.open.get(&key.0).or(elsewhere.map(|(_, at)| at)).copied();
             if asked.is_some_and(|at| packet.at.saturating_sub(at) < WINDOW_NS) {
                 self.guessed.of((tuple.src, tuple.dst), packet.at).add(packet, |guesses| {
                     guesses.wrong += 1;
@@ -158,7 +165,7 @@ impl Detector for DnsPoisoning {
         question.answers += 1;
         let ttl = packet.headers.ttl().unwrap_or(0);
         let Some(first) = &question.first else {
-            question.first = Some((message.rcode, message.addresses));
+            question.first = Some((message.rcode, message.addresses.clone()));
             *self.ttls.entry_or_forget(key, || ttl) = ttl;
             return;
         };
@@ -251,6 +258,7 @@ const REFERENCES: &[&str] = &["RFC 3833", "RFC 5452", "CVE-2008-1447", "MITRE AT
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dns;
     use crate::guarder::scene::{A, B, Scene, ip, udp};
 
     struct Talk(Scene, u64);

@@ -95,16 +95,15 @@ impl Default for DnsTunnel {
 }
 
 /// The DNS payload of a packet, and whether it goes to the server.
-pub(super) fn payload<'a>(packet: &Packet<'a>) -> Option<(&'a [u8], bool)> {
-    let (sport, dport, body) = match packet.headers.transport {
-        Transport::Udp(udp) => (udp.sport, udp.dport, packet.payload()),
-        // One message a segment; two bytes of length come first (RFC 1035 section 4.2.2).
-        Transport::Tcp(tcp) => (tcp.sport, tcp.dport, packet.payload().get(2..)?),
+pub(super) fn to_server(packet: &Packet<'_>) -> Option<bool> {
+    let (sport, dport) = match packet.headers.transport {
+        Transport::Udp(udp) => (udp.sport, udp.dport),
+        Transport::Tcp(tcp) => (tcp.sport, tcp.dport),
         Transport::Icmp(_) | Transport::Ports(..) | Transport::None => return None,
     };
     match (sport, dport) {
-        (_, 53) => Some((body, true)),
-        (53, _) => Some((body, false)),
+        (_, 53) => Some(true),
+        (53, _) => Some(false),
         _ => None,
     }
 }
@@ -128,9 +127,9 @@ impl Detector for DnsTunnel {
     }
 
     fn packet(&mut self, packet: &Packet<'_>) {
-        let Some((body, to_server)) = payload(packet) else { return };
+        let Some(to_server) = to_server(packet) else { return };
         let Some((src, dst)) = packet.headers.addresses() else { return };
-        let Some(message) = dns::read(body) else { return };
+        let Some(message) = packet.dns else { return };
         if message.response == to_server || message.name.rsplit('.').next() == Some("arpa") {
             return;
         }

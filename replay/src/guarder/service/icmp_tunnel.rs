@@ -3,12 +3,14 @@
 //! "The data received in the echo message must be returned in the echo reply message" (RFC 792).
 //!
 //! **Sees** ten or more echo replies between two hosts that carry other bytes than the request of the same
-//! identifier and sequence number, and at least a quarter of all.
+//! identifier and sequence number, and at least a quarter of all; or 50 or more requests of 200 bytes and more,
+//! nine in ten of which carry what none before did behind the first 24 bytes (where ping keeps times): a file on
+//! its way out, answered or not.
 //!
-//! **Silent on** ping of any size and pattern, on hosts that return less than they got (some do), and on
-//! packets whose bytes were not stored. A tunnel that puts its data into requests of both sides is answered
-//! properly by both kernels and is not seen.
+//! **Silent on** ping of any size and pattern, on hosts that return less than they got (some do), small requests
+//! with random bytes (some programs make each different), and packets whose bytes were not stored.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
@@ -21,6 +23,9 @@ use crate::guarder::evidence::{Draft, Seen, hash};
 use crate::view::detect::Finding;
 
 const OTHER: u64 = 10;
+const LARGE: usize = 200;
+const TIMES: usize = 24;
+const DIFFERENT: usize = 50;
 const PAIRS: usize = 1_024;
 const REQUESTS: usize = 16_384;
 
@@ -31,6 +36,21 @@ struct Pair {
     other: u64,
     bytes: [u64; 2],
     example: Option<(String, String)>,
+    /// Large requests: how many, what they carried, and the packets.
+    large: u64,
+    carried: BTreeSet<u64>,
+    asked: Seen,
+}
+
+impl Pair {
+    fn returns_other(&self) -> bool {
+        self.other >= OTHER && self.other * 3 >= self.same
+    }
+
+    fn carries(&self) -> bool {
+        self.carried.len() >= DIFFERENT
+            && self.carried.len() as u64 * 10 >= self.large.min(1_024) * 9
+    }
 }
 
 #[derive(Debug)]
@@ -91,6 +111,14 @@ impl Detector for IcmpTunnel {
         if request && !dst.is_multicast() {
             let start = payload[..payload.len().min(8)].to_vec();
             let fresh = Request { hash: hash(payload), len: payload.len(), start };
+            if payload.len() >= LARGE {
+                let pair = self.pairs.entry_or_forget((src, dst), Pair::default);
+                pair.large += 1;
+                pair.asked.add(packet);
+                if pair.carried.len() < 1_024 {
+                    pair.carried.insert(hash(&payload[TIMES..]));
+                }
+            }
             let key = (src, dst, icmp.rest);
             self.requests.remove(&key);
             self.requests.entry_or_forget(key, || fresh);
@@ -121,30 +149,46 @@ impl Detector for IcmpTunnel {
         let pairs = std::mem::replace(&mut self.pairs, Bounded::new(1)).into_oldest_first();
         pairs
             .into_iter()
-            .filter(|(_, pair)| pair.other >= OTHER && pair.other * 3 >= pair.same)
+            .filter(|(_, pair)| pair.returns_other() || pair.carries())
             .map(|((asker, asked), pair)| {
-                let (sent, got) = pair.example.unwrap_or_default();
+                let (sent, got) = pair.example.clone().unwrap_or_default();
+                let other = pair.returns_other();
+                let mut evidence = Vec::new();
+                if other {
+                    evidence.push(format!(
+                        "{} of {} replies did not return what was sent, as every host does.",
+                        pair.other,
+                        pair.other + pair.same
+                    ));
+                    evidence.push(format!(
+                        "The first: {sent} was sent, {got} came back (hexadecimal)."
+                    ));
+                }
+                if pair.carries() {
+                    evidence.push(format!(
+                        "{} requests of {LARGE} bytes or more, {} of them with bytes that none before had.",
+                        pair.large,
+                        pair.carried.len()
+                    ));
+                }
                 Draft {
                     id: "icmp-tunnel",
                     severity: "high",
                     doubt: None,
                     title: format!("{asker} and {asked} carry data in ICMP echo."),
-                    evidence: vec![
+                    evidence,
+                    effect: if other {
                         format!(
-                            "{} of {} replies did not return what was sent, as every host does.",
-                            pair.other,
-                            pair.other + pair.same
-                        ),
-                        format!("The first: {sent} was sent, {got} came back (hexadecimal)."),
-                    ],
-                    effect: format!(
-                        "confirmed: {} bytes went to {asked}, {} came back.",
-                        pair.bytes[0], pair.bytes[1]
-                    ),
+                            "confirmed: {} bytes went to {asked}, {} came back.",
+                            pair.bytes[0], pair.bytes[1]
+                        )
+                    } else {
+                        format!("confirmed: {} packets went to {asked}.", pair.large)
+                    },
                     advice: "See what sends these on the inner host; let echo through by rate and size only.",
                     actors: vec![asker.to_string(), asked.to_string()],
                     targets: vec![asker.to_string(), asked.to_string()],
-                    seen: &pair.seen,
+                    seen: if other { &pair.seen } else { &pair.asked },
                     references: &["RFC 792", "MITRE ATT&CK T1095", "MITRE ATT&CK T1572"],
                 }
                 .finding(context)
@@ -175,6 +219,29 @@ mod tests {
                 let at = u64::from(i) * 2;
                 scene.frame(at, &ip((A, B), "10.0.0.9", "192.0.2.1", 1, &icmp(8, 0, i, sent)));
                 scene.frame(at + 1, &ip((B, A), "192.0.2.1", "10.0.0.9", 1, &icmp(0, 0, i, back)));
+            }
+            assert_eq!(scene.ids().len(), found, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_file_goes_out_in_large_requests_that_differ() {
+        for (name, size, n, differ, found) in [
+            ("a file", 900, 50, true, 1),
+            ("fewer", 900, 49, true, 0),
+            ("small", 199, 200, true, 0),
+            ("ping -s 900", 900, 200, false, 0),
+        ] {
+            let mut scene = Scene::of(IcmpTunnel::default());
+            for i in 0..n {
+                let mut body = vec![0x55; size];
+                // Ping keeps the time in front.
+                body[0] = i as u8;
+                if differ {
+                    body[100] = i as u8;
+                }
+                let request = icmp(8, 0, i, &body);
+                scene.frame(u64::from(i), &ip((A, B), "10.0.0.9", "192.0.2.1", 1, &request));
             }
             assert_eq!(scene.ids().len(), found, "{name}");
         }

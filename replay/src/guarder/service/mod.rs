@@ -8,8 +8,11 @@ mod dns_tunnel;
 mod heartbleed;
 mod http_flood;
 mod icmp_tunnel;
+mod mismatch;
 mod name_poisoning;
 mod refusals;
+mod snmp_guess;
+mod web;
 
 use super::detect::Detector;
 
@@ -24,6 +27,9 @@ pub(super) fn detectors() -> Vec<Box<dyn Detector>> {
         Box::new(dns_poisoning::DnsPoisoning::default()),
         Box::new(name_poisoning::NamePoisoning::default()),
         Box::new(icmp_tunnel::IcmpTunnel::default()),
+        Box::new(mismatch::Mismatch::default()),
+        Box::new(web::Web::default()),
+        Box::new(snmp_guess::SnmpGuess::default()),
         Box::new(beaconing::Beaconing::default()),
     ]
 }

@@ -1,8 +1,8 @@
 //! Names of others answered on the link (LLMNR, NetBIOS): a host that says of every name that it is its own
 //! (Responder, Inveigh), to be sent the passwords meant for others.
 //!
-//! **Sees** a host that answered for four or more names, or for `wpad` and one more, with its own address
-//! over LLMNR (RFC 4795) or NetBIOS (RFC 1002).
+//! **Sees** a host that answered for four or more names with its own address over LLMNR (RFC 4795), NetBIOS
+//! (RFC 1002) or multicast DNS (RFC 6762), or for `wpad` and one more, or for `wpad` to two or more.
 //!
 //! **Silent on** hosts that answer for themselves (a workstation's NetBIOS name has several suffixes and is
 //! one name) and name servers, which give the addresses of others.
@@ -14,13 +14,13 @@ use psc_formats::Manifest;
 use psc_formats::packet::Transport;
 
 use crate::bounded::Bounded;
-use crate::dns;
 use crate::guarder::detect::{About, Context, Detector, Packet, needs_payload};
-use crate::guarder::evidence::{Draft, Seen, listed};
+use crate::guarder::evidence::{Draft, Seen, counted, listed};
 use crate::view::detect::Finding;
 
 const NAMES: usize = 4;
 const WITH_WPAD: usize = 2;
+const WPAD_CLIENTS: usize = 2;
 const HOSTS: usize = 1_024;
 const REMEMBERED: usize = 64;
 
@@ -70,13 +70,23 @@ impl Detector for NamePoisoning {
 
     fn packet(&mut self, packet: &Packet<'_>) {
         let Transport::Udp(udp) = packet.headers.transport else { return };
-        if !matches!(udp.sport, 137 | 5355) {
+        if !matches!(udp.sport, 137 | 5353 | 5355) {
             return;
         }
         let Some((src, dst)) = packet.headers.addresses() else { return };
-        let Some(message) = dns::read(packet.payload()) else { return };
-        let own = message.response && !dst.is_multicast() && message.addresses.contains(&src);
-        let name = if udp.sport == 137 { netbios(&message.name) } else { Some(message.name) };
+        let Some(message) = packet.dns else { return };
+        let own = message.response
+            && match udp.sport {
+                // Everybody is answered, and of services first: the name of an address is the host's.
+                5353 => matches!(message.kind, 1 | 28),
+                _ => !dst.is_multicast(),
+            }
+            && message.addresses.contains(&src);
+        let name = match udp.sport {
+            137 => netbios(&message.name),
+            5353 => message.name.strip_suffix(".local").map(str::to_owned),
+            _ => Some(message.name.clone()),
+        };
         let Some(name) = name.filter(|name| own && !name.is_empty()) else { return };
         let claims = self.hosts.entry_or_forget(src, Claims::default);
         claims.seen.add(packet);
@@ -94,17 +104,22 @@ impl Detector for NamePoisoning {
             .into_iter()
             .filter_map(|(host, claims)| {
                 let wpad = claims.names.contains("wpad");
-                if claims.names.len() < if wpad { WITH_WPAD } else { NAMES } {
+                let many = claims.names.len() >= if wpad { WITH_WPAD } else { NAMES };
+                let told = many || wpad && claims.clients.len() >= WPAD_CLIENTS;
+                if !told {
                     return None;
                 }
                 let draft = Draft {
                     id: "name-poisoning",
                     severity: "high",
                     doubt: (!wpad).then_some("medium: a host with many aliases answers for all of them"),
-                    title: format!("{host} answered for {} names with its own address.", claims.names.len()),
+                    title: format!(
+                        "{host} answered for {} with its own address.",
+                        counted(claims.names.len() as u64, "name")
+                    ),
                     evidence: vec![
                         format!("Names: {}.", listed(claims.names.iter().cloned(), 10)),
-                        format!("{} hosts were answered.", claims.clients.len()),
+                        format!("{} answered.", counted(claims.clients.len() as u64, "address")),
                     ],
                     effect: "not observable: who then sent it a password shows in connections to it.".to_owned(),
                     advice: "Turn LLMNR and NetBIOS name service off (they trust whoever answers), require \
@@ -123,6 +138,7 @@ impl Detector for NamePoisoning {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dns;
     use crate::guarder::scene::{A, B, Scene, ip, udp};
 
     #[test]
@@ -142,6 +158,30 @@ mod tests {
                 scene.frame(n as u64, &frame);
             }
             assert_eq!(scene.ids().len(), found, "{names:?} {address:?}");
+        }
+    }
+
+    #[test]
+    fn multicast_names_and_wpad_alone_are_judged_by_whose_they_are() {
+        let own = [10, 0, 0, 66];
+        for (port, name, kind, clients, names, found) in [
+            (5353, "pc", 1, 1, 4, 1),
+            (5353, "pc", 1, 1, 3, 0),
+            (5353, "_ipp._tcp", 12, 1, 4, 0),
+            (5355, "wpad", 1, 2, 1, 1),
+            (5355, "wpad", 1, 1, 1, 0),
+        ] {
+            let mut scene = Scene::of(NamePoisoning::default());
+            for n in 0..names.max(clients) {
+                let number = if names > 1 { n.to_string() } else { String::new() };
+                let end = if port == 5353 { ".local" } else { "" };
+                let asked = format!("{name}{number}{end}");
+                let body = dns::message(1, 0x8400, &asked, kind, &[(1, &own)]);
+                let to = format!("10.0.0.{}", if clients > 1 { n + 9 } else { 9 });
+                let frame = ip((A, B), "10.0.0.66", &to, 17, &udp(port, port, &body));
+                scene.frame(n, &frame);
+            }
+            assert_eq!(scene.ids().len(), found, "{port} {name} {clients} {names}");
         }
     }
 

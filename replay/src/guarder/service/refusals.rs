@@ -164,9 +164,12 @@ pub(super) fn read(packet: &Packet<'_>) -> Option<(&'static str, Said)> {
                 3 => Some(("RADIUS", Said::No)),
                 _ => None,
             },
-            // 401 and 407 are challenges; 403 and 404 refuse whoever answered them.
+            // 401 and 407 begin each login and answer each wrong one: who is let in excuses them.
             5060 => {
-                let no = starts(payload, &[b"SIP/2.0 403", b"SIP/2.0 404"]);
+                let no = starts(
+                    payload,
+                    &[b"SIP/2.0 401", b"SIP/2.0 403", b"SIP/2.0 404", b"SIP/2.0 407"],
+                );
                 let yes = starts(payload, &[b"SIP/2.0 200"]);
                 (says(payload, &[b"REGISTER"])).then(|| said(no, yes)).flatten().map(|s| ("SIP", s))
             }

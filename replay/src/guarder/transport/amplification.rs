@@ -9,7 +9,7 @@
 //!   chargen and quotd, which no client of today asks over UDP.
 //!
 //! **Silent on** a resolver and its answers, a busy client of a server (its questions differ in size, or
-//! their answers do not grow fivefold), and a printer answering its local search.
+//! their answers do not grow fivefold), and printers and televisions that answer a search of the link.
 //!
 //! Where what the victim sends is out of view, confidence is low: it may have asked.
 
@@ -17,6 +17,7 @@ use std::net::IpAddr;
 
 use psc_formats::packet::Transport;
 
+use crate::bounded::Bounded;
 use crate::guarder::detect::{About, Context, Detector, Packet};
 use crate::guarder::effect;
 use crate::guarder::evidence::{Distinct, Draft, listed};
@@ -31,6 +32,8 @@ const QUESTIONS: u64 = 50;
 const QUESTIONS_OBSOLETE: u64 = 10;
 const FACTOR: u64 = 5;
 const KEYS: usize = 2_048;
+/// Answers to a search of the link come for so long (UPnP 2.0 has five seconds, mDNS repeats for a minute).
+const CALLED_NS: u64 = 60_000_000_000;
 
 /// (port, name, whether nobody asks it over UDP any more). Amplification factors are in TA14-017A.
 const SERVICES: &[(u16, &str, bool)] = &[
@@ -59,9 +62,19 @@ const SERVICES: &[(u16, &str, bool)] = &[
     (11211, "memcached", true),
     (27015, "Steam", false),
     (27960, "Quake", false),
+    (30718, "Lantronix", false),
+    (32410, "Plex", false),
+    (32412, "Plex", false),
+    (32414, "Plex", false),
+    (33848, "Jenkins", false),
     (37810, "DVR", false),
     (47808, "BACnet", false),
 ];
+
+/// TFTP answers from a new port (RFC 1350 section 4): a first block of data tells it.
+fn is_tftp(payload: &[u8]) -> bool {
+    payload.starts_with(&[0, 3, 0, 1]) && payload.len() >= 5
+}
 
 /// The service of a port that can amplify.
 pub(super) fn service(port: u16) -> Option<(&'static str, bool)> {
@@ -136,6 +149,8 @@ pub(super) struct Amplification {
     victims: Watch<(IpAddr, u16), Unasked>,
     /// (server, port, client).
     clients: Watch<(IpAddr, u16, IpAddr), Questions>,
+    /// Questions to everybody (discovery): who asked, from which port, which service, and when.
+    called: Bounded<(IpAddr, u16, u16), u64>,
     senders: Distinct<IpAddr>,
 }
 
@@ -144,6 +159,7 @@ impl Default for Amplification {
         Self {
             victims: Watch::new(KEYS, WINDOW_NS),
             clients: Watch::new(KEYS, WINDOW_NS),
+            called: Bounded::new(KEYS),
             senders: Distinct::new(65_536),
         }
     }
@@ -173,13 +189,20 @@ impl Detector for Amplification {
         }
         let group = packet.headers.ethernet.is_some_and(|frame| frame.dst[0] & 1 == 1);
         if tuple.dst.is_multicast() || group {
+            if service(tuple.dport).is_some() {
+                let call = (tuple.src, tuple.sport, tuple.dport);
+                *self.called.entry_or_forget(call, || packet.at) = packet.at;
+            }
             return;
         }
         let bytes = u64::from(packet.headers.payload_len);
-        if service(tuple.sport).is_some() && tuple.sport != tuple.dport {
-            let asked =
-                packet.flows.get(&tuple).is_some_and(|found| found.sides(&tuple).1.packets > 0);
-            let victim = self.victims.of((tuple.dst, tuple.sport), packet.at);
+        let tftp = tuple.sport >= 1_024 && tuple.dport != 69 && is_tftp(packet.payload());
+        let port = if tftp { 69 } else { tuple.sport };
+        if service(port).is_some() && tuple.sport != tuple.dport {
+            let called = self.called.get(&(tuple.dst, tuple.dport, tuple.sport));
+            let asked = called.is_some_and(|at| packet.at.saturating_sub(*at) <= CALLED_NS)
+                || packet.flows.get(&tuple).is_some_and(|found| found.sides(&tuple).1.packets > 0);
+            let victim = self.victims.of((tuple.dst, port), packet.at);
             if asked {
                 victim.note(|unasked| unasked.asked += 1);
             } else {

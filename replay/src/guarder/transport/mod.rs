@@ -1,13 +1,17 @@
 //! Attacks on the transport layer.
 
+mod ack_storm;
 mod amplification;
 mod backscatter;
+mod carpet;
 mod conflicting_data;
 mod exhaustion;
 mod icmp_flood;
 mod in_path_reset;
 mod mss_sack;
 mod off_path;
+mod os_probe;
+mod refused;
 mod spread;
 mod stray_flood;
 mod sweep;
@@ -33,6 +37,10 @@ pub(super) fn detectors() -> Vec<Box<dyn Detector>> {
         Box::new(udp_sweep::UdpSweep::default()),
         Box::new(spread::Spread::default()),
         Box::new(backscatter::Backscatter::default()),
+        Box::new(carpet::Carpet::default()),
+        Box::new(refused::Refused::default()),
+        Box::new(os_probe::OsProbe::default()),
+        Box::new(ack_storm::AckStorm::default()),
         Box::new(winnuke::WinNuke::default()),
     ]
 }

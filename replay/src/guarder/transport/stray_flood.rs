@@ -7,7 +7,7 @@
 //! connection that began before the recording, or is seen one way: it does not count.
 //!
 //! **Silent on** busy servers, captures that begin in the middle or see one direction, restarts (the
-//! resets answer something), and scans (as many ports as segments; port-scan looks at those).
+//! resets answer something), and scans (as many ports as segments, of fewer than 100 sources; port-scan looks at those).
 
 use std::net::IpAddr;
 
@@ -23,6 +23,9 @@ use crate::view::detect::Finding;
 const WINDOW_NS: u64 = 10_000_000_000;
 const STRAYS: u64 = 500;
 const HOSTS: usize = 1_024;
+/// So many sources do not scan together; middleboxes that were asked in this host's name do answer so (Bock et al.
+/// 2021, Weaponizing Middleboxes for TCP Reflected Amplification).
+const MANY: usize = 100;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Kind {
@@ -94,7 +97,7 @@ impl Tally for Strays {
 
     fn is_attack(&self) -> bool {
         let stray = self.stray.saturating_sub(self.went_on);
-        let scan = self.ports.len() as u64 * 4 > self.stray;
+        let scan = self.ports.len() as u64 * 4 > self.stray && self.sources.len() < MANY;
         stray >= STRAYS && stray >= self.known.saturating_mul(4) && !scan
     }
 

@@ -2,7 +2,8 @@
 //!
 //! **Sees** datagrams of one source to one service port of 25 or more hosts within five minutes, four in
 //! five of which did not answer, and which lie close together: four or more to a network of 256 (a scan of
-//! the whole Internet shows up so where it passes a network).
+//! the whole Internet shows up so where it passes a network); or of 500 hosts anywhere (a worm), resolvers and
+//! clocks apart.
 //!
 //! **Silent on** resolvers and time clients, whose servers are scattered and answer, peers of file sharing
 //! (no service port), and a poller whose hosts answer.
@@ -20,6 +21,9 @@ use crate::view::detect::Finding;
 const WINDOW_NS: u64 = 300_000_000_000;
 const HOSTS: usize = 25;
 const DENSE: usize = 4;
+/// So many that are anywhere: a worm (Slammer, CERT CA-2003-04). Answers of resolvers and clocks may be out of
+/// view.
+const SCATTERED: usize = 500;
 const REMEMBERED: usize = 1_024;
 const SOURCES: usize = 2_048;
 
@@ -32,10 +36,13 @@ struct Asked {
 }
 
 impl Asked {
-    fn is_scan(&self) -> bool {
+    fn is_scan(&self, port: u16) -> bool {
         let quiet = self.quiet.difference(&self.answered).count();
         if quiet < HOSTS || quiet < self.answered.len() * 4 {
             return false;
+        }
+        if quiet >= SCATTERED && !matches!(port, 53 | 123 | 443) {
+            return true;
         }
         let mut networks: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
         for host in &self.quiet {
@@ -85,7 +92,7 @@ impl Detector for UdpSweep {
         let mut spill = Vec::new();
         let asked = self.sources.entry((change.client.ip(), port), Asked::default, &mut spill);
         if asked.seen.packets == 0
-            || change.at.saturating_sub(asked.start) > WINDOW_NS && !asked.is_scan()
+            || change.at.saturating_sub(asked.start) > WINDOW_NS && !asked.is_scan(port)
         {
             *asked = Asked { start: change.at, ..Asked::default() };
         }
@@ -152,7 +159,8 @@ impl Detector for UdpSweep {
 impl UdpSweep {
     fn keep(&mut self, gone: Vec<((IpAddr, u16), Asked)>) {
         let room = SOURCES.saturating_sub(self.kept.len());
-        self.kept.extend(gone.into_iter().filter(|(_, asked)| asked.is_scan()).take(room));
+        self.kept
+            .extend(gone.into_iter().filter(|((_, port), asked)| asked.is_scan(*port)).take(room));
     }
 }
 

@@ -115,7 +115,7 @@ def genuine_ra(seconds):
                            / ICMPv6NDOptSrcLLAddr(lladdr=mac(R6)) / ICMPv6NDOptPrefixInfo(prefix="2001:db8::", prefixlen=64))
 
 
-@attack("router advertisement in fragments behind options, past RA guard (fake_router6)", ["rogue-ra", "fragmented-ndp"], attacker=E6)
+@attack("router advertisement in fragments behind options, past RA guard (fake_router6)", ["rogue-ra", "fragmented-ndp"], also=["tiny-fragments"], attacker=E6)
 def ra_fragments():
     yield from genuine_ra(60)
     for n in range(6):
@@ -251,7 +251,7 @@ def any_protocol():
         yield n * 0.0006, ip(rip4(), VICTIM, proto=RNG.choice([0, 4, 41, 47, 50, 55, 97, 103, 255])) / Raw(bytes(400))
 
 
-@attack("carpet bombing: NTP answers over a /24", ["amplification-victim"])
+@attack("carpet bombing: NTP answers over a /24", ["amplification-victim", "carpet-bombing"])
 def carpet():
     for n in range(6000):
         yield udp(n * 0.001, f"203.0.{n % 7}.{n % 40 + 1}", 123, f"10.9.0.{n % 254 + 1}", 80, b"\xd7\x00\x03\x2a\x00\x06\x00\x48" + bytes(432))
@@ -394,7 +394,7 @@ def tsunami():
         yield tcp(n * 0.001, rip4(), RNG.randint(1024, 65000), VICTIM, 443, "S", n, body=bytes(1000))
 
 
-@attack("SYN flood spread over a /24", ["syn-flood"])
+@attack("SYN flood spread over a /24", ["syn-flood", "carpet-bombing"])
 def syn_carpet():
     for n in range(8000):
         yield tcp(n * 0.001, rip4(), RNG.randint(1024, 65000), f"10.9.0.{n % 254 + 1}", 443, "S", n)

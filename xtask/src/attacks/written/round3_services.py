@@ -148,7 +148,7 @@ def wpad():
         yield t + 0.012, ip(EVIL, client) / UDP(sport=5355, dport=55000 + n) / LLMNRResponse(id=n, qd=DNSQR(qname="wpad"), an=DNSRR(rrname="wpad", rdata=EVIL, ttl=30))
 
 
-@attack("answers for a question of another port and number each (Kaminsky with ports guessed)", ["dns-poisoning", "port-scan"], victim=VICTIM)
+@attack("answers for a question of another port and number each (Kaminsky with ports guessed)", ["dns-poisoning", "port-scan"], also=["amplification-victim"], victim=VICTIM)
 def sad_dns():
     for n in range(12):
         name, t = f"{RNG.randbytes(5).hex()}.example.com", n * 2
