@@ -155,7 +155,8 @@ fn table(rows: &[(Case, Row)], first: &BTreeMap<String, String>) -> String {
          do on what nobody had seen. Captures of a round were written after those of the rounds before had been learned \
          from. Seven entries of round 1 were corrected afterwards, with what the first run said kept: \
          three captures (a host that scanned itself, twice; an OSPF router without its identifier), one that \
-         lacked the host's own traffic (DTP), and three truths that left out a finding that is so.\n\n",
+         lacked the host's own traffic (DTP), and three truths that left out a finding that is so. Of round 3, two truths got another name \
+         (carpet-bombing) and two a second finding that is so.\n\n",
     );
     for round in 1..=3 {
         let of = |attack: bool| {
