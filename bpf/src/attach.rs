@@ -50,6 +50,8 @@ pub(crate) enum Shape {
     TransmitTimeout,
     BridgeLearn,
     ReceiveReturn,
+    Softirq,
+    Scheduled,
 }
 
 /// One probe.
@@ -149,6 +151,11 @@ probes! {
     PROBE_FDB_UPDATE = "bridge:br_fdb_update" Link Full BridgeLearn in "bridge";
     PROBE_FDB_ADD = "bridge:br_fdb_add" Link Full BridgeLearn in "bridge";
     PROBE_FDB_EXTERNAL = "bridge:br_fdb_external_learn_add" Link Full BridgeLearn in "bridge";
+    PROBE_SOFTIRQ_RAISE = "irq:softirq_raise" Driver Full Softirq;
+    PROBE_SOFTIRQ_ENTRY = "irq:softirq_entry" Driver Full Softirq;
+    PROBE_SOFTIRQ_EXIT = "irq:softirq_exit" Driver Full Softirq;
+    PROBE_SCHED_WAKING = "sched:sched_waking" User Full Scheduled;
+    PROBE_SCHED_SWITCH = "sched:sched_switch" User Full Scheduled;
 }
 
 /// Number of psc's first netfilter link; the other is the next.

@@ -389,6 +389,10 @@ impl Decoder {
             Shape::TransmitTimeout => EventKind::TransmitTimeout { queue: low(first) },
             Shape::BridgeLearn => EventKind::BridgeLearn { mac: first, vlan: second as u16 },
             Shape::ReceiveReturn => EventKind::ReceiveReturn { rc: signed(first) },
+            Shape::Softirq => {
+                EventKind::Softirq { vector: second as u8, waited: first, ran: second >> 8 }
+            }
+            Shape::Scheduled => EventKind::Scheduled { waited: first },
         })
     }
 }

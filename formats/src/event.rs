@@ -564,4 +564,21 @@ kinds! {
         /// How much later it may have come, nanoseconds; `u64::MAX` when nothing bounds that.
         later: u64,
     }
+    /// `softirq_exit` of a network softirq: one run of it on this CPU, with what `softirq_raise` and
+    /// `softirq_entry` said of it.
+    Softirq = 57 {
+        /// 2 is `NET_TX`, 3 is `NET_RX`.
+        vector: u8,
+        /// From the first raise that it answers to its entry, nanoseconds; `u64::MAX` when the raise was not seen.
+        waited: u64,
+        /// From entry to exit, nanoseconds.
+        ran: u64,
+    }
+    /// `sched_switch`: a task runs that a socket with data woke. The event's socket is that socket, its context
+    /// the task that starts to run. Whoever had not left its CPU when it was woken has nothing to wait for, and
+    /// no event.
+    Scheduled = 58 {
+        /// Since `sched_waking`, nanoseconds.
+        waited: u64,
+    }
 }

@@ -19,6 +19,7 @@
 #include "sock.h"
 #include "aggregate.h"
 #include "skb_path.h"
+#include "delay_path.h"
 #include "sock_path.h"
 #include "link_path.h"
 #include "functions.h"

@@ -4,7 +4,6 @@
 #define PSC_GUARD_CONTEXT_H
 
 enum {
-	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
 	BPF_MAP_TYPE_LRU_HASH = 9,
 };
 enum { BPF_ANY = 0 };

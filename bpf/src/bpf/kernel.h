@@ -31,6 +31,7 @@ typedef _Bool bool;
 enum {
 	BPF_MAP_TYPE_HASH = 1,
 	BPF_MAP_TYPE_ARRAY = 2,
+	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
 	BPF_MAP_TYPE_ARRAY_OF_MAPS = 12,
 	BPF_MAP_TYPE_RINGBUF = 27,
 };
@@ -297,6 +298,7 @@ struct nsproxy {
 
 struct task_struct {
 	int pid;
+	int on_cpu;
 	__u32 self_exec_id;
 	struct sched_entity se;
 	struct nsproxy *nsproxy;

@@ -55,6 +55,11 @@ enum psc_probe {
 	PROBE_FDB_UPDATE,
 	PROBE_FDB_ADD,
 	PROBE_FDB_EXTERNAL,
+	PROBE_SOFTIRQ_RAISE,
+	PROBE_SOFTIRQ_ENTRY,
+	PROBE_SOFTIRQ_EXIT,
+	PROBE_SCHED_WAKING,
+	PROBE_SCHED_SWITCH,
 	PROBE_COUNT,
 	/* Not tracepoints: psc's own netfilter links. The functions of ../functions.rs follow. */
 	PROBE_NETFILTER_FIRST = PROBE_COUNT,

@@ -214,6 +214,8 @@ int BPF_PROG(on_sk_data_ready, struct sock *sk)
 	struct psc_record rec = {};
 	struct psc_tuple tuple = {};
 
+	if (config.every_call)
+		tells_of_data(sk);
 	/* What TCP delivers is seen as it is copied; a datagram is seen here only. */
 	if (!config.every_call && !(sk && takes_datagrams(sk)))
 		return 0;

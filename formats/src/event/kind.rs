@@ -57,7 +57,9 @@ impl EventKind {
             | Self::Fragmented { .. }
             | Self::Reassembled { .. }
             | Self::NetfilterHook { .. }
-            | Self::Handed { .. } => None,
+            | Self::Handed { .. }
+            | Self::Softirq { .. }
+            | Self::Scheduled { .. } => None,
         }
     }
 

@@ -282,7 +282,7 @@ pub(super) fn row(
     }
 }
 
-fn percentiles(histogram: &Histogram<u64>) -> Latency {
+pub(super) fn percentiles(histogram: &Histogram<u64>) -> Latency {
     Latency {
         count: histogram.len(),
         min: histogram.min(),

@@ -7,6 +7,7 @@
 mod breakdown;
 mod calls;
 mod counters;
+mod delays;
 mod drops;
 mod flows;
 mod lane;
@@ -64,6 +65,7 @@ pub struct Analyzer {
     volume: volume::Volume,
     series: series::Series,
     latencies: latency::Latencies,
+    delays: delays::Delays,
     drops: drops::Drops,
     flows: lane::Lane,
     counters: counters::Counters,
@@ -112,11 +114,14 @@ impl Analyzer {
         provenance.notices.sort_by(|a, b| {
             (severity_rank(&a.severity), &a.text).cmp(&(severity_rank(&b.severity), &b.text))
         });
+        let mut latency = self.latencies.rows(manifest);
+        latency.extend(self.delays.latency(manifest));
         AnalyzeView {
             volume,
             breakdowns,
             series: self.series.view(),
-            latency: self.latencies.rows(manifest),
+            latency,
+            delays: self.delays.rows(tables),
             interactions: interactions(&self.interactions, provenance.duration_ns),
             cpus: self
                 .cpus
@@ -196,6 +201,7 @@ impl Observer for Analyzer {
                     self.series.drops(event.at.0, count);
                 }
             }
+            EventKind::Softirq { .. } | EventKind::Scheduled { .. } => self.delays.sighting(event),
             EventKind::SockSend { .. } => self.volume.without_journey(event),
             _ => self.flows.socket_event(event),
         }

@@ -121,6 +121,10 @@ pub(super) fn detail(event: &Event, world: World<'_>) -> String {
             let (family, hook) = (family_name(*family), hook_name(*family, *hook));
             format!("{family} {hook}, {end} all other hooks")
         }
+        EventKind::Softirq { vector, ran, .. } => {
+            format!("{}, ran {ran} ns", if *vector == 2 { "NET_TX" } else { "NET_RX" })
+        }
+        EventKind::Scheduled { waited } => format!("runs {waited} ns after a socket woke it"),
         EventKind::Handed { .. } => "goes on at the next host".to_owned(),
         EventKind::XdpException { action } => format!("XDP action {action}"),
         EventKind::XdpRedirect { rc, to } => format!("to interface {to}, rc {rc}"),

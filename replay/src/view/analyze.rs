@@ -17,6 +17,8 @@ pub struct AnalyzeView {
     pub series: Series,
     /// Latency between layers, receive side then transmit side.
     pub latency: Vec<LayerLatency>,
+    /// Waits for softirqs and for a CPU, by CPU and by process; empty unless these probes were asked for.
+    pub delays: Vec<DelayRow>,
     /// Drops, most packets first.
     pub drops: Vec<DropRow>,
     /// Packet loss in its three kinds, never added up.
@@ -93,6 +95,20 @@ pub struct LayerLatency {
     /// The whole HDR histogram, three significant digits: (value in nanoseconds, count). Sums of these
     /// over several recordings have the percentiles of all their samples together.
     pub recorded: Vec<(u64, u64)>,
+}
+
+/// What packets waited for beside queues, of one CPU or process.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct DelayRow {
+    /// `NET_RX wait`, `NET_RX run`, `NET_TX wait`, `NET_TX run` (softirqs, by CPU) or `scheduling` (from being
+    /// woken by a socket to running, by process).
+    pub delay: String,
+    /// `CPU 0`, or `comm[pid]`; `others` is over those for which there was no room.
+    pub of: String,
+    /// Percentiles.
+    pub latency: Latency,
+    /// Sum of all samples, nanoseconds.
+    pub total_ns: u64,
 }
 
 /// Drops of one reason at one place.

@@ -8,6 +8,7 @@
 mod cells;
 mod choose;
 mod coverage;
+mod delays;
 mod findings;
 mod journeys;
 mod paths;

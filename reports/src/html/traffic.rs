@@ -143,6 +143,7 @@ pub(super) fn latency(report: &Report<'_>) -> Section {
         @for (reason, pairs) in &without {
             p.faint { (t(&measured::sentence(reason, pairs, alone))) }
         }
+        (super::delays::table(report))
     };
     Section { id: "latency", name: "Latency", number: None, body }
 }

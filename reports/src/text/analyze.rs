@@ -21,6 +21,7 @@ pub fn analyze(view: &AnalyzeView, style: Style, out: &mut impl Write) -> fmt::R
     drops(view, style, out)?;
     losses(view, style, out)?;
     latency(&view.latency, style, out)?;
+    super::delays::delays(&view.delays, style, out)?;
     volume(view, style, out)?;
     flows(view, style, out)?;
     rest(view, style, out)

@@ -7,6 +7,7 @@
 mod analyze;
 mod breakdown;
 mod check;
+mod delays;
 mod detect;
 mod diagnose;
 mod diff;
