@@ -115,7 +115,7 @@ impl Delays {
             let note = match &status?.status {
                 ProbeStatus::Unwanted => return None,
                 ProbeStatus::Attached => "none of these happened".to_owned(),
-                _ => format!("{probe} was not attached"),
+                ProbeStatus::Failed(_) => format!("{probe} was not attached"),
             };
             Some(LayerLatency {
                 direction: "ingress".to_owned(),
