@@ -1,5 +1,6 @@
 //! What the page's sections are made of: escaped text, and tables with a limit that is said.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use maud::{Markup, PreEscaped, html};
@@ -13,7 +14,30 @@ const LONGEST: usize = 240;
 /// Text made visible, cut and escaped. Every string from a view goes through here: maud alone
 /// would let bidirectional overrides pass.
 pub(super) fn t(text: &str) -> Markup {
-    PreEscaped(escape::markup(&escape::cut(text, LONGEST)))
+    PreEscaped(escape::markup(&unbroken(&escape::cut(text, LONGEST))))
+}
+
+/// As [`units::percent`]: the number and its sign stay on one line.
+pub(super) fn percent(part: u64, whole: u64) -> Markup {
+    t(&units::percent(part, whole))
+}
+
+/// With a no-break space before a percent sign, as the page's lines break where they like. Only here: in a
+/// terminal one searches for what one types.
+fn unbroken(text: &str) -> Cow<'_, str> {
+    let ratio = |at: usize| text[..at].ends_with(|ch: char| ch.is_ascii_digit());
+    if !text.match_indices(" %").any(|(at, _)| ratio(at)) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 8);
+    let mut done = 0;
+    for (at, _) in text.match_indices(" %").filter(|(at, _)| ratio(*at)) {
+        out += &text[done..at];
+        out.push('\u{a0}');
+        done = at + 1;
+    }
+    out += &text[done..];
+    Cow::Owned(out)
 }
 
 /// As [`t`], with what stands between backticks as code: commands to be copied.
@@ -251,4 +275,22 @@ pub(super) fn figure(figure: &crate::svg::Figure, label: &str) -> Markup {
 /// `name` and `value` of a list of facts; nothing when there is no value.
 pub(super) fn fact(name: &str, value: &str) -> Markup {
     html! { @if !value.is_empty() { dt { (name) } dd { (prose(value)) } } }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ratio_is_not_broken_across_lines() {
+        for (text, shown) in [
+            ("lost 0 of 7 (0 %)", "lost 0 of 7 (0\u{a0}%)"),
+            ("33.3 % and 5 %, a % b", "33.3\u{a0}% and 5\u{a0}%, a % b"),
+            ("100 %", "100\u{a0}%"),
+            ("", ""),
+        ] {
+            assert_eq!(t(text).into_string(), shown);
+        }
+        assert_eq!(percent(1, 3).into_string(), "33.3\u{a0}%");
+    }
 }

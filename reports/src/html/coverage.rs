@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::cells::{Cell, Grid, Row, fact, mono, num, t, text, words};
+use super::cells::{Cell, Grid, Row, fact, mono, num, percent, t, text, words};
 use super::{Report, Section};
 use crate::units;
 
@@ -61,19 +61,19 @@ pub(super) fn counters(report: &Report<'_>) -> Section {
             dd {
                 (units::count(loss.network_retransmitted)) " of "
                 (units::counted(loss.network_sent, "TCP data segment", "TCP data segments"))
-                " retransmitted (" (units::percent(loss.network_retransmitted, loss.network_sent)) ")"
+                " retransmitted (" (percent(loss.network_retransmitted, loss.network_sent)) ")"
             }
             dt { "Kernel" }
             dd {
                 (units::count(loss.kernel_dropped)) " of "
                 (units::counted(loss.kernel_journeys, "journey", "journeys")) " dropped ("
-                (units::percent(loss.kernel_dropped, loss.kernel_journeys)) ")"
+                (percent(loss.kernel_dropped, loss.kernel_journeys)) ")"
             }
             dt { "Recorder" }
             dd {
                 @if let (Some(lost), Some(all)) = (loss.recorder_lost, all) {
                     (units::count(lost)) " of " (units::counted(all, "event", "events"))
-                    " lost (" (units::percent(lost, all)) ")"
+                    " lost (" (percent(lost, all)) ")"
                 } @else { "unknown: the source does not say" }
             }
         }

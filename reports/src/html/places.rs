@@ -6,9 +6,9 @@ use maud::{Markup, html};
 use psc_replay::view::locate::PeerRow;
 use psc_replay::view::route::RouteRow;
 
-use super::cells::{Cell, Grid, Row, figure, mono, num, t, text, whole, words};
+use super::cells::{Cell, Grid, Row, figure, mono, num, percent, t, text, whole, words};
 use super::{Report, Section};
-use crate::{escape, svg, units};
+use crate::{escape, svg};
 
 /// The place of a peer in words; its city where a database has one, and what makes it no place.
 pub(super) fn named(peer: &PeerRow, country: &str) -> String {
@@ -144,7 +144,7 @@ fn hop_rows(route: &RouteRow, first: Option<String>, start: u64) -> impl Iterato
         let id = first.clone().filter(|_| number == 0);
         let lost = hop.sent.saturating_sub(hop.answered);
         let lost = Cell::sorted(
-            html! { @if lost == 0 { "0 %" } @else { (units::percent(lost, hop.sent)) } },
+            html! { @if lost == 0 { (t("0 %")) } @else { (percent(lost, hop.sent)) } },
             lost * 1000 / hop.sent.max(1),
         );
         let silent = hop.nodes.is_empty().then(|| {
@@ -185,7 +185,7 @@ fn hop_rows(route: &RouteRow, first: Option<String>, start: u64) -> impl Iterato
                         Cell::text(&node.address),
                         Cell::text(country),
                         Cell::sorted(
-                            html! { @if lost == 0 { "0 %" } @else { (units::percent(lost, hop.sent)) } },
+                            html! { @if lost == 0 { (t("0 %")) } @else { (percent(lost, hop.sent)) } },
                             lost * 1000 / hop.sent.max(1),
                         ),
                         Cell::maybe_duration(node.rtt.map(|rtt| rtt.min)),

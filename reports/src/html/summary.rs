@@ -4,7 +4,7 @@ use maud::{Markup, html};
 use psc_replay::view::StackShare;
 
 use super::Report;
-use super::cells::{prose, t};
+use super::cells::{percent, prose, t};
 use crate::units;
 use crate::units::probe_name;
 
@@ -130,7 +130,7 @@ fn happened(report: &Report<'_>) -> Markup {
                 strong { (t(&top.reason)) }
                 @if !top.location.is_empty() { " at " code { (t(&top.location)) } }
                 @if report.analyze.drops.len() > 1 {
-                    " (" (units::count(top.packets)) ", " (units::percent(top.packets, dropped)) ")"
+                    " (" (units::count(top.packets)) ", " (percent(top.packets, dropped)) ")"
                 }
                 "."
             } @else {
@@ -141,7 +141,7 @@ fn happened(report: &Report<'_>) -> Markup {
                 " sent, " (units::count(loss.network_retransmitted)) " "
                 @if loss.network_retransmitted == 1 { "was" } @else { "were" }
                 " retransmitted ("
-                (units::percent(loss.network_retransmitted, loss.network_sent)) ")."
+                (percent(loss.network_retransmitted, loss.network_sent)) ")."
             }
         }
         p {
@@ -222,7 +222,7 @@ fn confidence(report: &Report<'_>) -> Markup {
                 p {
                     (units::counted(totals.ambiguous, "journey is", "journeys are"))
                     " ambiguous ("
-                    (units::percent(totals.ambiguous, totals.total)) "): "
+                    (percent(totals.ambiguous, totals.total)) "): "
                     "marked, never guessed."
                 }
             }
@@ -242,7 +242,7 @@ fn inferred(stacks: &StackShare) -> Markup {
     html! {
         "Kernel functions of " (units::counted(stacks.inferred, "event", "events"))
         " are inferred from stacks learned at others (marked ~)"
-        ": " (units::stacks_right(stacks)) "."
+        ": " (t(&units::stacks_right(stacks))) "."
     }
 }
 
