@@ -146,6 +146,17 @@ fn empty_and_extreme_views_are_figures_too() {
     check("empty latency", &figure(|out| svg::latency(&[], out)));
     check("empty drops", &figure(|out| svg::drops(&[], out)));
 
+    let mut unheard = fixtures::locate();
+    unheard.routes[0].reached = None;
+    unheard.routes[0].hops.truncate(4);
+    unheard.routes[0].links.truncate(5);
+    let text = figure(|out| svg::topology(&unheard, out));
+    check("topology with a silent target", &text);
+    assert!(text.contains("203.0.113.1 (silent)"), "named");
+    assert!(text.contains("target, silent: 48 probes and no answer of its own"), "told");
+    assert!(text.contains("class=\"f-n f-n-stack f-e-lineage\""), "dashed");
+    assert!(text.contains("way not observed"), "linked to the last that answered");
+
     let nowhere = LocateView::default();
     check("empty map", &figure(|out| svg::map(&nowhere, out)));
     check("empty topology", &figure(|out| svg::topology(&nowhere, out)));

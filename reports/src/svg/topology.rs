@@ -31,6 +31,8 @@ enum Kind {
     Host,
     Router,
     Target,
+    /// Asked for, and never heard of.
+    Silent,
     Prefix,
     Country,
     More,
@@ -130,8 +132,42 @@ fn net(view: &LocateView) -> Net {
             net.link(from, &link.to, link_kind);
         }
     }
+    silent(view, &mut net);
     prefixes(view, &mut net);
     net
+}
+
+/// Targets that never answered: behind the last that did, by ways that nobody saw.
+fn silent(view: &LocateView, net: &mut Net) {
+    let routes = view.routes.iter().take(ROUTES);
+    for route in routes.filter(|route| route.reached.is_none()) {
+        if net.nodes.get(&route.target).is_some_and(|node| node.kind != Kind::Silent) {
+            continue;
+        }
+        let last = route.hops.iter().rev().find(|hop| !hop.nodes.is_empty());
+        let column = last.map_or(0, |hop| usize::from(hop.ttl)) + 1;
+        net.node(&route.target, column, || Node {
+            kind: Kind::Silent,
+            column,
+            label: format!("{} (silent)", route.target),
+            about: format!(
+                "{}: target, silent: {} and no answer of its own",
+                route.target,
+                units::counted(route.sent, "probe", "probes")
+            ),
+            link: Some(escape::anchor("route", &route.target)),
+            bad: false,
+        });
+        let unseen = Link { estimated: true, ..Link::default() };
+        match last {
+            Some(hop) => {
+                for node in &hop.nodes {
+                    net.link(&node.address, &route.target, unseen);
+                }
+            }
+            None => net.link(&host_id(view, &route.source, &route.host), &route.target, unseen),
+        }
+    }
 }
 
 /// Peers without a route: by prefix and country, as many hops away as their TTLs let one estimate.
@@ -358,6 +394,7 @@ pub(super) fn figure(view: &LocateView, held: &BTreeSet<&str>) -> Figure {
                 canvas.circle("f-n f-n-stack", spot, 6.5);
                 canvas.circle("f-n", spot, 3.0);
             }
+            Kind::Silent => canvas.circle("f-n f-n-stack f-e-lineage", spot, 6.5),
             Kind::Prefix => canvas.rect("f-open", (x - 5.0, y - 4.0), (10.0, 8.0)),
             Kind::Country => canvas.circle("f-w-in", spot, 5.0),
             Kind::More => canvas.circle("f-open", spot, 3.5),
@@ -373,8 +410,8 @@ pub(super) fn figure(view: &LocateView, held: &BTreeSet<&str>) -> Figure {
         &[
             "line: packets of one flow passed both · dashed: hops between did not answer",
             "dotted: hops between were not observed, their number is estimated from TTLs",
-            "square: host · ring: router · ring with a dot: target · box: prefix · octagon: in a loop, or in your \
-             block list",
+            "square: host · ring: router · ring with a dot: target · dashed ring: target that never answered",
+            "box: prefix · octagon: in a loop, or in your block list",
         ]
     };
     for (index, words) in lines.iter().enumerate() {
@@ -425,6 +462,7 @@ fn description(view: &LocateView, net: &Net) -> String {
                         names.join(" or ")
                     }
                 })
+                .chain(route.reached.is_none().then(|| "target silent".to_owned()))
                 .collect();
             format!("to {}: {}", brief(&route.target, 60), hops.join(", "))
         })
@@ -432,7 +470,7 @@ fn description(view: &LocateView, net: &Net) -> String {
     format!(
         "{}, {}, {}. {}",
         units::counted(count(Kind::Router), "router", "routers"),
-        units::counted(count(Kind::Target), "target", "targets"),
+        units::counted(count(Kind::Target) + count(Kind::Silent), "target", "targets"),
         units::counted(count(Kind::Prefix), "prefix", "prefixes"),
         routes.join("; ")
     )
