@@ -1,7 +1,7 @@
 //! Hostile input on stable Rust: the fuzz targets in this process, with a mutator of our own that does the same
 //! in every run. Without coverage it finds less than libFuzzer does for its time, and needs no nightly.
 //!
-//! A bounded number of inputs here; `cargo xtask fuzz` goes on for as long as it is told to.
+//! A bounded number of inputs here; `cargo xtask fuzz --stable` goes on for as long as it is told to.
 
 #![expect(clippy::disallowed_methods, reason = "how long it ran is part of what it says")]
 
@@ -240,6 +240,31 @@ fn run(name: &str, target: fn(&[u8]), input: &[u8]) -> Option<String> {
     (taken > MOST_MEMORY).then(|| format!("{name} took {taken} bytes for {}", input.len()))
 }
 
+/// `TARGET-what-it-was`, of one target.
+fn regressions(name: &str) -> Vec<PathBuf> {
+    let mut found = files("fuzz/regressions");
+    found.retain(|path| {
+        let file = path.file_name().unwrap_or_default().to_string_lossy();
+        file.starts_with(&format!("{name}-"))
+    });
+    found
+}
+
+#[test]
+#[ignore = "writes where libFuzzer begins; run by `cargo xtask fuzz`"]
+fn the_seeds_are_written() {
+    let folder = std::env::var_os("PSC_FUZZ_CORPUS").expect("PSC_FUZZ_CORPUS names a folder");
+    for (name, _) in TARGETS {
+        let folder = Path::new(&folder).join(name);
+        fs::create_dir_all(&folder).expect("a folder");
+        let kept = regressions(name).into_iter().map(|path| fs::read(path).expect("readable"));
+        for seed in seeds(name).into_iter().chain(kept) {
+            let hash = blake3::hash(&seed).to_hex();
+            fs::write(folder.join(format!("seed-{}", &hash[..16])), seed).expect("writable");
+        }
+    }
+}
+
 #[test]
 fn hostile_input_neither_panics_nor_takes_memory_without_bound() {
     let seconds: Option<u64> =
@@ -266,11 +291,8 @@ fn hostile_input_neither_panics_nor_takes_memory_without_bound() {
             }
             peak = peak.max(PEAK.load(Relaxed).saturating_sub(NOW.load(Relaxed)));
         };
-        for path in files("fuzz/regressions") {
-            let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if file.starts_with(&format!("{name}-")) {
-                feed(&fs::read(&path).expect("readable"));
-            }
+        for path in regressions(name) {
+            feed(&fs::read(&path).expect("readable"));
         }
         let seeds = seeds(name);
         assert!(!seeds.is_empty(), "{name} has no seeds");

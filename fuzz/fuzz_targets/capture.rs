@@ -1,5 +1,6 @@
 #![no_main]
 #[path = "../targets.rs"]
+#[expect(dead_code, reason = "the other targets")]
 mod targets;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::capture_reader(data));

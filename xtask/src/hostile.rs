@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz` and `cargo xtask corpus`: hostile input for as long, and from wherever, one likes.
+//! `cargo xtask fuzz --stable` and `cargo xtask corpus`: hostile input for as long, and from wherever, one likes.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -15,6 +15,7 @@ mod golden;
 mod hostile;
 mod interrupt;
 mod kernels;
+mod libfuzzer;
 mod netns;
 mod oracle;
 mod setup;
@@ -47,8 +48,9 @@ usage: cargo xtask <command>
                                    what changes with UPDATE_GOLDEN=1 cargo test --test golden
   faults [--write]                 disk full, kill -9, a full ring and others while recording: promised and
                                    measured (--write: into docs/faults.md)
-  fuzz [--seconds N] [--target NAME] [--seed N]
-                                   the fuzz targets in release, a minute each
+  fuzz [--seconds N] [--target NAME] [--seed N] [--stable]
+                                   the fuzz targets under libFuzzer, a minute each (--stable: with the
+                                   mutator of the test suite, in release)
   corpus DIR                       every capture below DIR through every reading verb, with bounded
                                    memory and time
   kernels [6.1 6.12] [TEST…]       the capture tests on Debian's stock kernels, under emulation
@@ -65,7 +67,7 @@ fn main() -> ExitCode {
             "oracle" => oracle::run(rest),
             "golden" => golden::run(rest),
             "faults" => faults::run(rest),
-            "fuzz" => hostile::fuzz(rest),
+            "fuzz" => libfuzzer::run(rest),
             "corpus" => hostile::corpus(rest),
             "kernels" => kernels::run(rest),
             #[cfg(feature = "measure")]

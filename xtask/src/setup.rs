@@ -59,6 +59,9 @@ const TESTS: &[Need] = &[
     program("tshark", "tshark"),
 ];
 
+/// What building libFuzzer needs beside a C compiler.
+const FUZZ: &[Need] = &[program("g++", "c++")];
+
 /// What booting other kernels needs beside that.
 const KERNELS: &[Need] = &[
     program("busybox-static", "busybox"),
@@ -77,6 +80,8 @@ pub(crate) enum Purpose {
     Test,
     /// Building, the tests' traffic, and an emulator.
     Kernels,
+    /// Building, and libFuzzer.
+    Fuzz,
 }
 
 /// What [`ensure`] came to.
@@ -103,6 +108,7 @@ pub(crate) fn ensure(purpose: Purpose) -> Result<Setup> {
     let needs: Vec<&Need> = match purpose {
         Purpose::Demo => BUILD.iter().chain(TRAFFIC).collect(),
         Purpose::Kernels => BUILD.iter().chain(TRAFFIC).chain(KERNELS).collect(),
+        Purpose::Fuzz => BUILD.iter().chain(FUZZ).collect(),
         Purpose::Test => BUILD.iter().chain(TRAFFIC).chain(TESTS).collect(),
     };
     let missing = missing(&needs);
