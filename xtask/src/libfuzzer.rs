@@ -74,13 +74,14 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     std::fs::copy(root.join("Cargo.lock"), root.join("fuzz/Cargo.lock"))
         .context("cannot write fuzz/Cargo.lock")?;
     write_seeds(&root)?;
+    let nightly = quiet(Command::new("rustup").args(["run", "nightly", "rustc", "--version"]));
     let mut table = Vec::new();
     for target in &targets {
-        command::run(cargo_fuzz(&root).args(["build", target]))?;
+        command::run(cargo_fuzz(&root, nightly).args(["build", target]))?;
     }
     for target in targets {
         println!("{target}: {seconds} s");
-        table.push((one(&root, &target, seconds, seed)?, target));
+        table.push((one(cargo_fuzz(&root, nightly), &target, seconds, seed)?, target));
     }
     print!("\n{}", shown(&table));
     let found = table.iter().filter(|(told, _)| told.wrong.is_some()).count();
@@ -111,8 +112,7 @@ fn quiet(command: &mut Command) -> bool {
     silent.status().is_ok_and(|status| status.success())
 }
 
-fn cargo_fuzz(root: &Path) -> Command {
-    let nightly = quiet(Command::new("rustup").args(["run", "nightly", "rustc", "--version"]));
+fn cargo_fuzz(root: &Path, nightly: bool) -> Command {
     let mut command = if nightly {
         let mut command = Command::new("rustup");
         command.args(["run", "nightly", "cargo"]);
@@ -143,8 +143,7 @@ fn write_seeds(root: &Path) -> Result<()> {
     command::run(&mut command)
 }
 
-fn one(root: &Path, target: &str, seconds: u64, seed: u32) -> Result<Told> {
-    let mut command = cargo_fuzz(root);
+fn one(mut command: Command, target: &str, seconds: u64, seed: u32) -> Result<Told> {
     command.args(["run", target, "--", "-print_final_stats=1"]);
     command.arg(format!("-max_total_time={seconds}")).arg(format!("-max_len={LONGEST}"));
     command.arg(format!("-rss_limit_mb={MEMORY}")).arg(format!("-malloc_limit_mb={AT_ONCE}"));

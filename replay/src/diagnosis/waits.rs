@@ -221,9 +221,8 @@ fn left_open(case: &mut Case<'_>) -> Vec<Found> {
             let row = rows
                 .entry((connection.server(), 1 - index))
                 .or_insert_with(|| (Times::default(), 0, connection.tuple));
-            row.0.merge(&connection.times);
+            row.0.merge(&Times { count: 1, ..connection.times.clone() });
             row.1 = row.1.max(waited);
-            row.0.count = row.0.count.saturating_sub(connection.times.count).saturating_add(1);
         }
     }
     rows.into_iter()

@@ -8,7 +8,8 @@
 //! had spoken the protocol, and scans: ten or more requests of which half were refused or not answered,
 //! over ten units, ten address ranges, fifty addresses or eight functions (a poller knows what it may ask).
 //!
-//! **Silent on** polling, an operator's station that polls and writes once in twenty requests or less, on what the baseline allows, and on a gateway with many units that answer.
+//! **Silent on** polling, an operator's station that polls and writes once in twenty requests or less, on what
+//! the baseline allows, and on a gateway with many units that answer.
 //!
 //! Passive: nothing is ever sent to a controller. What a controller did is not in view, only what it
 //! answered. References: the protocols' own, and MITRE ATT&CK for ICS.

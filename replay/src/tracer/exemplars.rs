@@ -55,10 +55,12 @@ impl Exemplars {
             Outcome::Dropped { reason, location } => Some((reason, location.0)),
             Outcome::Delivered | Outcome::EndNotObserved => None,
         };
-        let drop = drop.filter(|key| match self.dropped.get_mut(key) {
+        if let Some(drops) = drop.and_then(|key| self.dropped.get_mut(&key)) {
+            drops.packets += 1;
+        }
+        let drop = drop.filter(|key| match self.dropped.get(key) {
             // Journeys close out of order; the earliest are told.
-            Some(Drops { packets, told }) => {
-                *packets += 1;
+            Some(Drops { told, .. }) => {
                 told.len() < PER_DROP || told.last().is_some_and(|last| last.id.0 > id)
             }
             None => self.dropped.len() < MAX_DROPS,

@@ -138,15 +138,18 @@ fn contradictions(report: &Report<'_>) -> Markup {
     }
 }
 
+/// Share of the probes that were lost.
+fn loss(sent: u64, answered: u64) -> Cell {
+    let lost = sent.saturating_sub(answered);
+    let share = if lost == 0 { t("0 %") } else { percent(lost, sent) };
+    Cell::sorted(share, lost * 1000 / sent.max(1))
+}
+
 fn hop_rows(route: &RouteRow, first: Option<String>, start: u64) -> impl Iterator<Item = Row> + '_ {
     let span = super::cells::span(route.first, route.last, start);
     route.hops.iter().enumerate().flat_map(move |(number, hop)| {
         let id = first.clone().filter(|_| number == 0);
-        let lost = hop.sent.saturating_sub(hop.answered);
-        let lost = Cell::sorted(
-            html! { @if lost == 0 { (t("0 %")) } @else { (percent(lost, hop.sent)) } },
-            lost * 1000 / hop.sent.max(1),
-        );
+        let lost = loss(hop.sent, hop.answered);
         let silent = hop.nodes.is_empty().then(|| {
             vec![
                 Cell::text(&route.target),
@@ -168,9 +171,7 @@ fn hop_rows(route: &RouteRow, first: Option<String>, start: u64) -> impl Iterato
                 .nodes
                 .iter()
                 .map(|node| {
-                    let country =
-                        if node.country.is_empty() { &node.scope } else { &node.country };
-                    let lost = hop.sent.saturating_sub(hop.answered);
+                    let country = if node.country.is_empty() { &node.scope } else { &node.country };
                     let mut about = vec![node.answer.clone()];
                     about.extend(node.asn.map(|asn| format!("AS{asn} {}", node.as_name)));
                     about.extend(node.mpls.iter().cloned());
@@ -184,10 +185,7 @@ fn hop_rows(route: &RouteRow, first: Option<String>, start: u64) -> impl Iterato
                         Cell::count(u64::from(hop.ttl)),
                         Cell::text(&node.address),
                         Cell::text(country),
-                        Cell::sorted(
-                            html! { @if lost == 0 { (t("0 %")) } @else { (percent(lost, hop.sent)) } },
-                            lost * 1000 / hop.sent.max(1),
-                        ),
+                        loss(hop.sent, hop.answered),
                         Cell::maybe_duration(node.rtt.map(|rtt| rtt.min)),
                         Cell::maybe_duration(node.rtt.map(|rtt| rtt.p50)),
                         Cell::maybe_duration(node.rtt.map(|rtt| rtt.p90)),

@@ -150,12 +150,13 @@ impl Detector for Sources {
             return;
         };
         // Who is answered is there, whatever its address: captures with rewritten addresses.
-        let answered = packet.headers.tuple().and_then(|tuple| {
-            packet.flows.get(&tuple).map(|found| found.sides(&tuple).1.packets > 0)
-        });
+        let answered = packet
+            .headers
+            .tuple()
+            .is_some_and(|tuple| packet.flows.sent(&tuple.reversed()).is_some());
         if let Some(wrong) = judge(packet.headers)
             && !packet.damaged
-            && answered != Some(true)
+            && !answered
         {
             let odd = self.odd.entry(wrong).or_insert_with(Odd::new);
             odd.seen.add(packet);

@@ -94,7 +94,7 @@ impl Default for DnsTunnel {
     }
 }
 
-/// The DNS payload of a packet, and whether it goes to the server.
+/// Whether a packet on the port of DNS goes to the server; `None` on other ports.
 pub(super) fn to_server(packet: &Packet<'_>) -> Option<bool> {
     let (sport, dport) = match packet.headers.transport {
         Transport::Udp(udp) => (udp.sport, udp.dport),

@@ -10,7 +10,6 @@
 //! **Silent on** ping of any size and pattern, on hosts that return less than they got (some do), small requests
 //! with random bytes (some programs make each different), and packets whose bytes were not stored.
 
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
@@ -19,17 +18,18 @@ use psc_formats::packet::{Network, Transport};
 
 use crate::bounded::Bounded;
 use crate::guarder::detect::{About, Context, Detector, Packet, needs_payload};
-use crate::guarder::evidence::{Draft, Seen, hash};
+use crate::guarder::evidence::{Distinct, Draft, Seen, hash};
 use crate::view::detect::Finding;
 
 const OTHER: u64 = 10;
 const LARGE: usize = 200;
 const TIMES: usize = 24;
 const DIFFERENT: usize = 50;
+const REMEMBERED: usize = 1_024;
 const PAIRS: usize = 1_024;
 const REQUESTS: usize = 16_384;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Pair {
     seen: Seen,
     same: u64,
@@ -38,18 +38,31 @@ struct Pair {
     example: Option<(String, String)>,
     /// Large requests: how many, what they carried, and the packets.
     large: u64,
-    carried: BTreeSet<u64>,
+    carried: Distinct<u64>,
     asked: Seen,
 }
 
 impl Pair {
+    fn new() -> Self {
+        Self {
+            seen: Seen::default(),
+            same: 0,
+            other: 0,
+            bytes: [0; 2],
+            example: None,
+            large: 0,
+            carried: Distinct::new(REMEMBERED),
+            asked: Seen::default(),
+        }
+    }
+
     fn returns_other(&self) -> bool {
         self.other >= OTHER && self.other * 3 >= self.same
     }
 
     fn carries(&self) -> bool {
         self.carried.len() >= DIFFERENT
-            && self.carried.len() as u64 * 10 >= self.large.min(1_024) * 9
+            && self.carried.len() as u64 * 10 >= self.large.min(REMEMBERED as u64) * 9
     }
 }
 
@@ -112,18 +125,16 @@ impl Detector for IcmpTunnel {
             let start = payload[..payload.len().min(8)].to_vec();
             let fresh = Request { hash: hash(payload), len: payload.len(), start };
             if payload.len() >= LARGE {
-                let pair = self.pairs.entry_or_forget((src, dst), Pair::default);
+                let pair = self.pairs.entry_or_forget((src, dst), Pair::new);
                 pair.large += 1;
                 pair.asked.add(packet);
-                if pair.carried.len() < 1_024 {
-                    pair.carried.insert(hash(&payload[TIMES..]));
-                }
+                pair.carried.add(hash(&payload[TIMES..]));
             }
             let key = (src, dst, icmp.rest);
             self.requests.remove(&key);
             self.requests.entry_or_forget(key, || fresh);
         } else if reply && let Some(request) = self.requests.remove(&(dst, src, icmp.rest)) {
-            let pair = self.pairs.entry_or_forget((dst, src), Pair::default);
+            let pair = self.pairs.entry_or_forget((dst, src), Pair::new);
             // A prefix of what was sent, or the same.
             let returned = payload.len() <= request.len
                 && (payload.len() < request.len

@@ -201,7 +201,7 @@ impl Detector for Amplification {
         if service(port).is_some() && tuple.sport != tuple.dport {
             let called = self.called.get(&(tuple.dst, tuple.dport, tuple.sport));
             let asked = called.is_some_and(|at| packet.at.saturating_sub(*at) <= CALLED_NS)
-                || packet.flows.get(&tuple).is_some_and(|found| found.sides(&tuple).1.packets > 0);
+                || packet.flows.sent(&tuple.reversed()).is_some();
             let victim = self.victims.of((tuple.dst, port), packet.at);
             if asked {
                 victim.note(|unasked| unasked.asked += 1);

@@ -43,18 +43,23 @@ impl Tally for Load {
         Self { packets: 0, bytes: 0, hosts: Distinct::new(256), sources: Distinct::new(1_024) }
     }
     fn is_attack(&self) -> bool {
-        self.hosts.len() >= HOSTS
+        self.is_spread()
             && self.packets >= ANSWERS
             && self.sources.len() >= SERVERS
             && self.bytes >= self.packets * LARGE
-            // A host that gets much alone is told alone.
-            && self.packets <= self.hosts.len() as u64 * 100
     }
     fn merge(&mut self, later: Self) {
         self.packets += later.packets;
         self.bytes += later.bytes;
         self.hosts.merge(later.hosts);
         self.sources.merge(later.sources);
+    }
+}
+
+impl Load {
+    /// Over many hosts: one that gets much alone is told alone.
+    fn is_spread(&self) -> bool {
+        self.hosts.len() >= HOSTS && self.packets <= self.hosts.len() as u64 * 100
     }
 }
 
@@ -94,10 +99,8 @@ impl Begun {
     fn settle(&mut self, next: u64) {
         let load = std::mem::replace(&mut self.load, Load::new());
         let seen = std::mem::take(&mut self.seen);
-        let flood = load.packets >= CONNECTIONS
-            && load.hosts.len() >= HOSTS
-            && load.sources.len() >= SOURCES
-            && load.packets <= load.hosts.len() as u64 * 100;
+        let flood =
+            load.is_spread() && load.packets >= CONNECTIONS && load.sources.len() >= SOURCES;
         if flood && self.worst.as_ref().is_none_or(|(worst, _)| worst.packets < load.packets) {
             self.worst = Some((load, seen));
         }
@@ -140,8 +143,7 @@ impl Detector for Carpet {
         if service(udp.sport).is_none() || udp.sport == udp.dport {
             return;
         }
-        let asked = packet.flows.get(&tuple).is_some_and(|found| found.sides(&tuple).1.packets > 0);
-        if !asked {
+        if packet.flows.sent(&tuple.reversed()).is_none() {
             let bytes = u64::from(packet.headers.payload_len);
             self.answers.of((network(tuple.dst), udp.sport), packet.at).add(packet, |load| {
                 load.packets += 1;

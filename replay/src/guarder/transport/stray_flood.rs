@@ -7,7 +7,8 @@
 //! connection that began before the recording, or is seen one way: it does not count.
 //!
 //! **Silent on** busy servers, captures that begin in the middle or see one direction, restarts (the
-//! resets answer something), and scans (as many ports as segments, of fewer than 100 sources; port-scan looks at those).
+//! resets answer something), and scans (as many ports as segments, of fewer than 100 sources; port-scan looks
+//! at those).
 
 use std::net::IpAddr;
 

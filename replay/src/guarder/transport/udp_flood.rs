@@ -160,8 +160,7 @@ impl Detector for UdpFlood {
         if !matches!(packet.headers.transport, Transport::Udp(_)) || tuple.dst.is_multicast() {
             return;
         }
-        let answered =
-            packet.flows.get(&tuple).is_some_and(|found| found.sides(&tuple).1.packets > 0);
+        let answered = packet.flows.sent(&tuple.reversed()).is_some();
         if let Some(found) = packet.flows.get(&tuple)
             && let (side, peer) = found.sides(&tuple)
             && side.packets == 0
