@@ -26,6 +26,16 @@ enum What {
     Scheduling,
 }
 
+impl What {
+    /// Which way the packets go that wait.
+    fn direction(self) -> &'static str {
+        match self {
+            Self::TransmitWait | Self::TransmitRun => "egress",
+            Self::ReceiveWait | Self::ReceiveRun | Self::Scheduling => "ingress",
+        }
+    }
+}
+
 /// What is measured: from, to, note, tracepoint that ends it.
 #[rustfmt::skip]
 const TEXTS: [(What, [&str; 4]); 5] = [
@@ -109,7 +119,7 @@ impl Delays {
                 }
             }
             if !over_all.is_empty() {
-                return Some(super::latency::row("ingress", from, to, note, &over_all));
+                return Some(super::latency::row(what.direction(), from, to, note, &over_all));
             }
             let status = manifest.probes.iter().find(|p| p.name.ends_with(&format!(":{probe}")));
             let note = match &status?.status {
@@ -118,7 +128,7 @@ impl Delays {
                 ProbeStatus::Failed(_) => format!("{probe} was not attached"),
             };
             Some(LayerLatency {
-                direction: "ingress".to_owned(),
+                direction: what.direction().to_owned(),
                 from: (*from).to_owned(),
                 to: (*to).to_owned(),
                 note,
@@ -231,8 +241,10 @@ mod tests {
             ]
         );
         let over_all = delays.latency(&Manifest::default());
-        let counts: Vec<u64> = over_all.iter().map(|row| row.latency.count).collect();
-        assert_eq!(counts, [2, 3, 1, 1, 3]);
+        let counts: Vec<(&str, u64)> =
+            over_all.iter().map(|row| (row.direction.as_str(), row.latency.count)).collect();
+        let (rx, tx) = ("ingress", "egress");
+        assert_eq!(counts, [(rx, 2), (rx, 3), (tx, 1), (tx, 1), (rx, 3)]);
     }
 
     #[test]
