@@ -1,5 +1,6 @@
 //! Name resolution, address assignment, router discovery, group membership.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use psc_formats::manifest::Layer;
@@ -185,13 +186,16 @@ fn dns_slow(case: &mut Case<'_>) -> Vec<Found> {
 
 fn dns_truncated(case: &mut Case<'_>) -> Vec<Found> {
     const DNS: u16 = 53;
+    // Once for all pairs: a capture can have thousands of them beside as many connections.
+    let mut asked_by_tcp: BTreeMap<(IpAddr, IpAddr), Vec<_>> = BTreeMap::new();
+    for connection in case.connections().filter(|c| c.tuple.dport == DNS) {
+        let pair = (connection.tuple.src, connection.tuple.dst);
+        asked_by_tcp.entry(pair).or_default().push(connection);
+    }
     let mut all = Vec::new();
-    for ((client, server), exchange) in case.seen.services.dns_exchanges() {
+    for (pair @ (client, server), exchange) in case.seen.services.dns_exchanges() {
         let cut = &exchange.truncated;
-        let by_tcp: Vec<_> = case
-            .connections()
-            .filter(|c| (c.tuple.src, c.tuple.dst, c.tuple.dport) == (*client, *server, DNS))
-            .collect();
+        let by_tcp = asked_by_tcp.get(pair).map_or(&[][..], Vec::as_slice);
         if cut.count < SILENT || by_tcp.iter().any(|c| c.established && c.sides[1].bytes > 0) {
             continue;
         }
@@ -224,7 +228,7 @@ fn dns_missing(case: &mut Case<'_>) -> Vec<Found> {
     const AGAIN: u64 = 3;
     let names = case.seen.names.all();
     let mut rows: std::collections::BTreeMap<(IpAddr, IpAddr), (Times, Vec<String>)> =
-        std::collections::BTreeMap::new();
+        BTreeMap::new();
     for ((client, server, name), seen) in &names {
         // What a search list makes of a name that is found is not asked for.
         let expanded = || {
